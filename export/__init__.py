@@ -1,0 +1,1 @@
+"""Authoring: PyTorch checkpoints in, bundles out. Never imported by the runtime."""

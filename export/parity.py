@@ -1,0 +1,140 @@
+"""PyTorch against ONNX Runtime on real photos and prompts. A miss is an error, never a warning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from salgan_edge import contract, samples
+from salgan_edge.errors import ParityError
+from salgan_edge.session import GraphSession
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from torch import nn
+
+    from salgan_edge.tokenizer import ClipTokenizer
+
+__all__ = ["EMBEDDING_TOLERANCE", "MAP_TOLERANCE", "Case", "check_generator", "check_text_encoder"]
+
+MAP_TOLERANCE = 1e-4
+"""Largest absolute difference of a saliency value, 0..1."""
+
+EMBEDDING_TOLERANCE = 1e-5
+"""Largest absolute difference of an entry of a text vector of length 1."""
+
+PROMPTS = (
+    "a spoon",
+    "a cat",
+    "a woman in an orange space suit",
+    "the flag in the background, to the left of the astronaut's head, and the model of the shuttle behind her",
+    "two dogs",
+)
+_LONG_PROMPT = "a cup of coffee " * 40
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison."""
+
+    name: str
+    difference: float
+    """Largest absolute difference."""
+    tolerance: float
+
+
+def check_text_encoder(module: nn.Module, path: Path, tokenizer: ClipTokenizer) -> list[Case]:
+    """Compare short, long and 77-token prompts, alone and in batches.
+
+    Raises:
+        ParityError: the output's shape or a value differs; all figures are named.
+    """
+    session = GraphSession(path, "cpu")
+    cases = []
+    for name, texts in (
+        ("1 prompt", PROMPTS[:1]),
+        ("5 prompts", PROMPTS),
+        ("77 tokens", (_LONG_PROMPT,)),
+        ("2 prompts, one of 77 tokens", (PROMPTS[0], _LONG_PROMPT)),
+    ):
+        ids = tokenizer.batch(texts)
+        with torch.inference_mode():
+            expected = module(torch.from_numpy(ids)).numpy()
+        got = session.run(contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids})
+        cases.append(Case(f"text encoder, {name}", _difference(got, expected, name), EMBEDDING_TOLERANCE))
+    return _checked(cases)
+
+
+def check_generator(
+    module: nn.Module, path: Path, dimension: int, text: npt.NDArray[np.float32]
+) -> list[Case]:
+    """Compare batches of 1, 2 and 5 photos, 1 and 4 prompts, landscape and portrait.
+
+    Args:
+        module: the PyTorch generator.
+        path: the exported graph.
+        dimension: length of a text vector.
+        text: vectors (n, dimension) of `PROMPTS`.
+
+    Raises:
+        ParityError: the output's shape or a value differs; all figures are named.
+    """
+    session = GraphSession(path, "cpu")
+    vectors = np.concatenate([np.zeros((1, dimension), np.float32), text])
+    cases = []
+    for batch, prompts in ((1, 1), (1, 4), (2, 1), (2, 4), (5, 1), (5, 4)):
+        for form, shape in (("landscape", (300, 400)), ("portrait", (400, 300))):
+            name = f"{batch} photos, {prompts} prompts, {form}"
+            image = _photos(batch, shape)
+            # Every photo of a batch gets other prompts; the first is free viewing.
+            chosen = np.arange(batch * prompts).reshape(batch, prompts) % len(vectors)
+            with torch.inference_mode():
+                expected = module(torch.from_numpy(image), torch.from_numpy(vectors[chosen])).numpy()
+            got = session.run(
+                contract.SALIENCY, {contract.IMAGE: image, contract.TEXT_EMBEDDING: vectors[chosen]}
+            )
+            cases.append(Case(f"generator, {name}", _difference(got, expected, name), MAP_TOLERANCE))
+    return _checked(cases)
+
+
+def _photos(count: int, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Different crops (count, *shape, 3) of the sample photos."""
+    crops = []
+    for number in range(count):
+        photo = samples.load(samples.NAMES[number % len(samples.NAMES)])
+        if photo.shape[0] < shape[0] or photo.shape[1] < shape[1]:
+            photo = np.pad(
+                photo,
+                [(0, max(0, s - p)) for s, p in zip(shape, photo.shape[:2], strict=True)] + [(0, 0)],
+                mode="reflect",
+            )
+        top, left = (photo.shape[0] - shape[0]) // 2, (photo.shape[1] - shape[1]) // 2
+        crop = photo[top : top + shape[0], left : left + shape[1]]
+        crops.append(crop[:, ::-1] if number >= len(samples.NAMES) else crop)
+    return np.stack(crops)
+
+
+def _difference(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32], name: str) -> float:
+    if got.shape != expected.shape or got.dtype != expected.dtype:
+        raise ParityError(
+            f"{name}: ONNX Runtime gives {got.dtype} {got.shape}, PyTorch {expected.dtype} {expected.shape}"
+        )
+    difference = np.abs(got - expected).max()
+    return float(difference) if np.isfinite(difference) else float("inf")
+
+
+def _checked(cases: list[Case]) -> list[Case]:
+    missed = [case for case in cases if case.difference > case.tolerance]
+    if missed:
+        figures = "; ".join(
+            f"{case.name}: {case.difference:.2e} (at most {case.tolerance:.0e})" for case in missed
+        )
+        raise ParityError(
+            f"PyTorch and ONNX Runtime disagree in {len(missed)} of {len(cases)} cases: {figures}"
+        )
+    return cases

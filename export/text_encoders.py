@@ -1,0 +1,88 @@
+"""CLIP text encoders and tokenizers, from a hub id or a local folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from salgan_edge import contract
+from salgan_edge.errors import ExportError
+from salgan_edge.tokenizer import ClipTokenizer
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModelWithProjection
+
+__all__ = ["load_text_encoder", "write_tokenizer"]
+
+_CLIP_TYPES = ("clip", "clip_text_model")
+
+
+def load_text_encoder(source: str, dimension: int) -> CLIPTextModelWithProjection:
+    """A CLIP text model with projection, float32, in evaluation mode.
+
+    Args:
+        source: hub id (``openai/clip-vit-base-patch32``) or a folder saved by `save_pretrained`.
+        dimension: length of the vectors that the generator reads.
+
+    Raises:
+        ExportError: not found, no CLIP text model, or vectors of another length.
+    """
+    from transformers import AutoConfig, CLIPTextModelWithProjection  # noqa: PLC0415 - slow to import
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
+
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    config: Any = _from_hub(AutoConfig, source)
+    if config.model_type not in _CLIP_TYPES:
+        raise ExportError(
+            f"{source} is a {config.model_type} model: a CLIP text model (model_type clip or clip_text_model) was expected"
+        )
+    text_config = getattr(config, "text_config", config)
+    projection = getattr(config, "projection_dim", None) or text_config.projection_dim
+    if projection != dimension:
+        raise ExportError(
+            f"{source} gives text vectors of length {projection}, the generator reads {dimension}: use a generator trained on that text space"
+        )
+    if text_config.max_position_embeddings != contract.CONTEXT_LENGTH:
+        raise ExportError(
+            f"{source} reads {text_config.max_position_embeddings} tokens, the contract has {contract.CONTEXT_LENGTH}"
+        )
+    model: CLIPTextModelWithProjection = _from_hub(CLIPTextModelWithProjection, source, dtype=torch.float32)
+    model.eval()
+    return model
+
+
+def write_tokenizer(source: str, output: Path) -> None:
+    """Write the tokenizer of a text encoder as one ``tokenizer.json``.
+
+    Raises:
+        ExportError: no CLIP tokenizer there.
+    """
+    local = Path(source) / contract.TOKENIZER_FILE
+    if local.is_file():
+        output.write_bytes(local.read_bytes())
+    else:
+        from transformers import CLIPTokenizer  # noqa: PLC0415
+
+        tokenizer: Any = _from_hub(CLIPTokenizer, source)
+        tokenizer.backend_tokenizer.save(str(output), pretty=False)
+    # A folder without vocabulary files gives an empty tokenizer without an error.
+    if not ClipTokenizer(output).encode("a dog").ids[1] > 1:
+        raise ExportError(
+            f"{source} has no tokenizer: copy tokenizer.json, or vocab.json and merges.txt, beside the model"
+        )
+
+
+def _from_hub(kind: Any, source: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(source, **options)
+    except Exception as error:  # the hub, the network and the file readers raise families of their own
+        where = "no such folder, and it" if not Path(source).exists() else "it"
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ExportError(
+            f"cannot load the text encoder {source}: {where} could not be read ({reason.strip()}). "
+            "Offline, pass the path of a local folder with --text-encoder"
+        ) from error

@@ -1,0 +1,1 @@
+"""The default bundle is installed here, in ``default/``."""

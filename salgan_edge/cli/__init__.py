@@ -1,0 +1,66 @@
+"""The command line. Each command has a file; nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from salgan_edge._version import __version__
+from salgan_edge.cli.evaluate import evaluate
+from salgan_edge.cli.export import export
+from salgan_edge.cli.predict import predict
+from salgan_edge.cli.training import distill, train
+from salgan_edge.errors import SalganEdgeError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="salgan-edge",
+    help="Text-guided visual saliency: say what you look for, see where people would look.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"salgan-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+app.command()(predict)
+app.command()(evaluate)
+app.command()(export)
+app.command()(train)
+app.command()(distill)
+
+
+def main() -> None:
+    """Run the command line: 0 for success, 1 for an error, 2 for wrong usage, 130 when interrupted."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        app(arguments, prog_name="salgan-edge")
+    except SalganEdgeError as error:
+        if debug:
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)

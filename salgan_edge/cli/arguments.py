@@ -1,0 +1,97 @@
+"""What the words after `predict` mean: images first, then perhaps a text."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from salgan_edge.errors import ImageError
+from salgan_edge.images import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["expand_images", "slug", "split_arguments"]
+
+
+def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str | None]]:
+    """Separate images from the text.
+
+    A word that names an existing file or folder, or a glob that matches, is an image. A last word
+    that does not is the text, unless it looks like the path of an image.
+
+    Args:
+        words: arguments in order.
+        texts: values of ``--text``.
+
+    Returns:
+        Images, and prompts; the only prompt is None for free viewing.
+
+    Raises:
+        ImageError: a word before the last, or one that looks like the path of an image, does not
+            exist; or there is no image.
+    """
+    images, prompts = list(words), list(texts)
+    if (
+        images
+        and not _exists(images[-1])
+        and not _looks_like_image(images[-1])
+        and (len(images) > 1 or not prompts)
+    ):
+        prompts.append(images.pop())
+    for word in images:
+        if not _exists(word):
+            hint = "" if _looks_like_image(word) else "; a text goes last, or after --text"
+            raise ImageError(
+                f"{word} does not exist: an image, a folder or a matching pattern was expected{hint}"
+            )
+    if not images:
+        raise ImageError(
+            f'no image was given, only the text "{prompts[-1]}": put the path of an image before it'
+        )
+    return images, [*prompts] or [None]
+
+
+def expand_images(words: Sequence[str]) -> list[Path]:
+    """Files of images, folders (their images, sorted, not deeper) and globs, each once.
+
+    Raises:
+        ImageError: a folder without images.
+    """
+    files: list[Path] = []
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not found:
+                suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+                raise ImageError(f"{path} holds no images: files ending in {suffixes} were expected")
+            files += found
+        elif path.exists():
+            files.append(path)
+        else:
+            files += sorted(Path(match) for match in glob.glob(word) if Path(match).is_file())  # noqa: PTH207 - the pattern may be absolute
+    return list(dict.fromkeys(files))
+
+
+def slug(text: str | None, length: int = 40) -> str:
+    """A prompt as a part of a file name: letters and digits of any script, joined by dashes."""
+    if text is None:
+        return "free-viewing"
+    words = re.findall(r"\w+", text.lower())
+    joined = "-".join(words)[:length].strip("-")
+    return joined or "prompt"
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists() or bool(glob.glob(word))  # noqa: PTH207 - the pattern may be absolute
+    except OSError:
+        # A long text is no possible name of a file.
+        return False
+
+
+def _looks_like_image(word: str) -> bool:
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES

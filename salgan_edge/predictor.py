@@ -1,0 +1,236 @@
+"""Saliency of images for prompts: joins the two graphs of a bundle."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, cast, overload
+
+import numpy as np
+
+from salgan_edge import contract
+from salgan_edge.bundle import Bundle, default_bundle
+from salgan_edge.errors import BundleFormatError, ImageError, PromptError
+from salgan_edge.images import read_image
+from salgan_edge.result import SaliencyResult
+from salgan_edge.session import Device, GraphSession
+from salgan_edge.tokenizer import ClipTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["PromptWarning", "SaliencyPredictor"]
+
+_CACHED_PROMPTS = 256
+_SHRINK_ABOVE = 3
+_SHRINK_TO = 2
+
+
+class PromptWarning(UserWarning):
+    """A prompt was cut to what the text encoder reads."""
+
+
+class SaliencyPredictor:
+    """Predicts where people look in an image when told a text.
+
+    >>> predictor = SaliencyPredictor.load()
+    >>> predictor.predict("samples/coffee.jpg", "a spoon").peak  # doctest: +SKIP
+    (436, 233)
+
+    Vectors of the last 256 prompts are kept, so a repeated prompt costs no text encoding. The
+    text encoder is loaded with the first prompt. Not safe to share between threads.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> None:
+        self.bundle = bundle
+        self._device: Device = device
+        self._threads = threads
+        self._generator = self._session(contract.GENERATOR_FILE)
+        self._require(self._generator, contract.GENERATOR_FILE, contract.TEXT_EMBEDDING, contract.SALIENCY)
+        self._text_encoder: GraphSession | None = None
+        self._tokenizer: ClipTokenizer | None = None
+        self._vectors: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()
+
+    @classmethod
+    def load(
+        cls, bundle: str | Path | None = None, *, device: Device = "auto", threads: int | None = None
+    ) -> SaliencyPredictor:
+        """Load a bundle.
+
+        Args:
+            bundle: bundle folder; the embedded default bundle where None.
+            device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works and the CPU elsewhere.
+            threads: CPU threads; all allowed CPUs where None.
+
+        Raises:
+            BundleFormatError: no bundle, one of a newer format, or graphs that break the contract.
+            BundleIntegrityError: a file of the bundle is missing, truncated or changed.
+            DeviceError: a device asked for by name is not usable.
+            MissingDependencyError: neither onnxruntime package is installed.
+        """
+        folder = default_bundle() if bundle is None else Path(bundle)
+        return cls(Bundle.open(folder), device, threads)
+
+    @property
+    def device(self) -> str:
+        """Where the generator runs: ``cpu`` or ``cuda``."""
+        return self._generator.device
+
+    @overload
+    def predict(
+        self, image: str | Path | npt.NDArray[np.uint8], text: str | None = None
+    ) -> SaliencyResult: ...
+
+    @overload
+    def predict(
+        self, image: str | Path | npt.NDArray[np.uint8], text: list[str] | list[str | None]
+    ) -> list[SaliencyResult]: ...
+
+    def predict(
+        self,
+        image: str | Path | npt.NDArray[np.uint8],
+        text: str | list[str] | list[str | None] | None = None,
+    ) -> SaliencyResult | list[SaliencyResult]:
+        """Saliency of one image for one text or several.
+
+        Args:
+            image: path of an image, or RGB uint8 (H, W, 3).
+            text: what the viewer is told; None for free viewing. A list gives a list of results
+                from one pass of the image.
+
+        Returns:
+            One result, or a list of them in the order of the texts.
+
+        Raises:
+            ImageError: the image cannot be read or is no RGB uint8 array.
+            PromptError: a text is empty, or the list of texts is.
+        """
+        started = time.perf_counter()
+        pixels = _pixels(image)
+        decoded = time.perf_counter()
+        texts: list[str | None] = [text] if text is None or isinstance(text, str) else list(text)
+        if not texts:
+            raise PromptError("the list of texts is empty: give at least one text, or None for free viewing")
+        vectors = self.embed(texts)
+        encoded = time.perf_counter()
+        maps = self._generator.run(
+            contract.SALIENCY,
+            {contract.IMAGE: self._shrunk(pixels)[None], contract.TEXT_EMBEDDING: vectors[None]},
+        )[0]
+        generated = time.perf_counter()
+        milliseconds = {
+            "decode": 1000 * (decoded - started),
+            "text": 1000 * (encoded - decoded),
+            "generator": 1000 * (generated - encoded),
+        }
+        results = []
+        for prompt, grid in zip(texts, maps, strict=True):
+            before = time.perf_counter()
+            result = SaliencyResult.from_grid(pixels, prompt, grid)
+            after = time.perf_counter()
+            result.milliseconds.update(milliseconds, resize=1000 * (after - before))
+            results.append(result)
+        return results[0] if text is None or isinstance(text, str) else results
+
+    def embed(self, texts: Sequence[str | None]) -> npt.NDArray[np.float32]:
+        """Text vectors (N, dimension); the zero vector for None.
+
+        Warns:
+            PromptWarning: a text was cut to 77 tokens; the message names what was dropped.
+
+        Raises:
+            PromptError: a text is empty.
+        """
+        missing = list(dict.fromkeys(t for t in texts if t is not None and t not in self._vectors))
+        fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
+        zero = np.zeros(self.bundle.manifest.embedding_dimension, np.float32)
+        rows = []
+        for text in texts:
+            if text is None:
+                rows.append(zero)
+                continue
+            rows.append(fresh[text] if text in fresh else self._vectors[text])
+        for text in texts:
+            if text is not None:
+                self._vectors[text] = fresh[text] if text in fresh else self._vectors[text]
+                self._vectors.move_to_end(text)
+        while len(self._vectors) > _CACHED_PROMPTS:
+            self._vectors.popitem(last=False)
+        return np.stack(rows)
+
+    def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        if self._tokenizer is None:
+            self._tokenizer = ClipTokenizer(self.bundle.path(contract.TOKENIZER_FILE))
+        encoded = [self._tokenizer.encode(text) for text in texts]
+        for text, tokens in zip(texts, encoded, strict=True):
+            if tokens.dropped:
+                warnings.warn(
+                    f"the text has more than {contract.CONTEXT_LENGTH} tokens and was cut: "
+                    f'"...{tokens.dropped}" ({len(tokens.dropped.split())} of {len(text.split())} words) was dropped',
+                    PromptWarning,
+                    stacklevel=4,
+                )
+        if self._text_encoder is None:
+            session = self._session(contract.TEXT_ENCODER_FILE)
+            self._require(session, contract.TEXT_ENCODER_FILE, contract.INPUT_IDS, contract.TEXT_EMBEDDING)
+            dimension = session.outputs[contract.TEXT_EMBEDDING][1][-1]
+            if dimension != self.bundle.manifest.embedding_dimension:
+                raise BundleFormatError(
+                    f"the text encoder gives vectors of length {dimension}, the generator reads "
+                    f"{self.bundle.manifest.embedding_dimension}: export both together again"
+                )
+            self._text_encoder = session
+        ids = np.asarray([tokens.ids for tokens in encoded], np.int64)
+        return self._text_encoder.run(contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids})
+
+    def _session(self, name: str) -> GraphSession:
+        session = GraphSession(self.bundle.path(name), self._device, self._threads)
+        found = session.metadata.get(contract.META_BUNDLE_ID)
+        if found != self.bundle.manifest.bundle_id:
+            raise BundleFormatError(
+                f"{name} belongs to bundle {found or 'none'}, the manifest is of {self.bundle.manifest.bundle_id}: "
+                "do not mix files of two bundles, export again"
+            )
+        return session
+
+    @staticmethod
+    def _require(session: GraphSession, name: str, graph_input: str, output: str) -> None:
+        if graph_input not in session.inputs or output not in session.outputs:
+            raise BundleFormatError(
+                f"{name} has inputs {', '.join(session.inputs)} and outputs {', '.join(session.outputs)}: "
+                f"{graph_input} and {output} were expected"
+            )
+
+    def _shrunk(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """A photo far larger than the network's input, brought near it.
+
+        OpenCV's area averaging takes 8-bit pixels and is faster than the graph's resize, which
+        converts the whole photo to floating point first.
+        """
+        side = max(self.bundle.manifest.input_size)
+        shorter = min(pixels.shape[:2])
+        if shorter <= _SHRINK_ABOVE * side:
+            return pixels
+        import cv2  # noqa: PLC0415 - needed for large photos only
+
+        scale = _SHRINK_TO * side / shorter
+        size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
+        return cast("npt.NDArray[np.uint8]", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+
+
+def _pixels(image: str | Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image))
+    if not isinstance(image, np.ndarray):
+        raise ImageError(
+            f"a {type(image).__name__} was given: a path or an RGB uint8 array (H, W, 3) was expected"
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f"an array {image.dtype} {image.shape} was given: RGB uint8 (H, W, 3) was expected")
+    if 0 in image.shape:
+        raise ImageError(f"the image has no pixels: its shape is {image.shape}")
+    return image

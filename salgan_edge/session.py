@@ -1,0 +1,128 @@
+"""Execution of one graph. The only file that imports onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Literal
+
+from salgan_edge.errors import BundleFormatError, DeviceError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Device", "GraphSession", "allowed_cpus", "installed_packages"]
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+
+
+def installed_packages() -> dict[str, str]:
+    """Versions of the installed onnxruntime packages; more than one overwrite each other's files."""
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def allowed_cpus() -> int:
+    """Number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class GraphSession:
+    """A loaded graph on the device that it really runs on.
+
+    Args:
+        path: ONNX file.
+        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works and the CPU elsewhere.
+        threads: CPU threads of one operator; all allowed CPUs where None.
+
+    Raises:
+        MissingDependencyError: neither onnxruntime package is installed.
+        DeviceError: a device asked for by name is not used.
+        BundleFormatError: the file is no graph that onnxruntime reads.
+    """
+
+    def __init__(self, path: Path, device: Device = "auto", threads: int | None = None) -> None:
+        runtime = _onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads or allowed_cpus()
+        # Everything below an error is noise to a user; --debug of the command line shows it.
+        options.log_severity_level = 3
+        wanted = _wanted(runtime, device)
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=wanted)
+        except Exception as error:  # onnxruntime raises a family of its own
+            reason = str(error).splitlines()[0]
+            if device == "cuda":
+                raise DeviceError(f"cuda cannot run {path.name}: {reason}; use --device cpu") from error
+            raise BundleFormatError(
+                f"onnxruntime cannot load {path.name}: {reason}; export the bundle again"
+            ) from error
+        used = self._session.get_providers()
+        if device == "cuda" and _PROVIDERS["cuda"] not in used:
+            # onnxruntime falls back to the CPU with no more than a log line.
+            raise DeviceError(
+                "cuda was asked for but onnxruntime uses the CPU: CUDA 13 and cuDNN 9 are missing or do not fit the "
+                "driver; install them with pip install 'salgan-edge[gpu]', or use --device cpu"
+            )
+        self.device: str = "cuda" if _PROVIDERS["cuda"] in used else "cpu"
+        """Where the graph runs."""
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        """The graph's ``metadata_props``."""
+        self.inputs: dict[str, tuple[str, tuple[int | str, ...]]] = {
+            i.name: (i.type, tuple(i.shape)) for i in self._session.get_inputs()
+        }
+        """Type and shape of each input; names stand for dimensions that vary."""
+        self.outputs: dict[str, tuple[str, tuple[int | str, ...]]] = {
+            o.name: (o.type, tuple(o.shape)) for o in self._session.get_outputs()
+        }
+
+    def run(self, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """Value of `output` for the inputs."""
+        result: npt.NDArray[np.float32] = self._session.run([output], dict(inputs))[0]
+        return result
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime  # noqa: PLC0415 - 0.1 s that `--help` need not pay
+    except ImportError as error:
+        raise MissingDependencyError(
+            "onnxruntime is not installed: pip install 'salgan-edge[cpu]', or 'salgan-edge[gpu]' for NVIDIA GPUs"
+        ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # What is left when one of the two packages was uninstalled after both had been installed.
+        raise MissingDependencyError(
+            "onnxruntime is damaged (two packages overwrote each other): pip uninstall -y onnxruntime onnxruntime-gpu, "
+            "then install 'salgan-edge[cpu]' or 'salgan-edge[gpu]'"
+        )
+    return onnxruntime
+
+
+def _wanted(runtime: Any, device: Device) -> list[str]:
+    available = runtime.get_available_providers()
+    if device == "cpu" or (device == "auto" and _PROVIDERS["cuda"] not in available):
+        return [_PROVIDERS["cpu"]]
+    if device not in ("auto", "cuda"):
+        raise DeviceError(f"device {device!r} is unknown: auto, cpu or cuda was expected")
+    if _PROVIDERS["cuda"] not in available:
+        packages = ", ".join(f"{n} {v}" for n, v in installed_packages().items()) or "none"
+        raise DeviceError(
+            f"cuda was asked for, but the installed onnxruntime ({packages}) has no CUDA: "
+            "pip uninstall -y onnxruntime, then pip install 'salgan-edge[gpu]'; or use --device cpu"
+        )
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+    return [_PROVIDERS["cuda"], _PROVIDERS["cpu"]]

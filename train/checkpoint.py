@@ -1,0 +1,97 @@
+"""Generator checkpoints: weights in safetensors, what they are in the file's metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from salgan_edge.train.networks.edge import EdgeGenerator
+from salgan_edge.train.networks.paper import PaperGenerator, load_published
+
+from salgan_edge.errors import CheckpointError
+from salgan_edge.files import writing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+__all__ = ["Description", "build", "load_generator", "save_generator"]
+
+_KEY = "salgan_edge"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint is; written into it and into every bundle made of it."""
+
+    preset: str
+    """``edge`` or ``paper``."""
+    arguments: dict[str, int] = field(default_factory=dict)
+    """Arguments of the network's class."""
+    text_space: str = "clip-vit-base-patch32"
+    """Whose text vectors the generator was trained on."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Settings, data sets and split."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Scores, and the split they were measured on."""
+
+
+_PRESETS: dict[str, type[EdgeGenerator | PaperGenerator]] = {"edge": EdgeGenerator, "paper": PaperGenerator}
+
+
+def build(description: Description) -> EdgeGenerator | PaperGenerator:
+    """The network of a description, with fresh weights.
+
+    Raises:
+        CheckpointError: no such preset.
+    """
+    if description.preset not in _PRESETS:
+        raise CheckpointError(
+            f"preset {description.preset!r} is unknown: {' or '.join(_PRESETS)} was expected"
+        )
+    return _PRESETS[description.preset](**description.arguments)
+
+
+def save_generator(model: nn.Module, description: Description, path: Path) -> None:
+    """Write weights and description as one safetensors file."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    with writing(path) as temporary:
+        save_file(tensors, temporary, metadata={_KEY: json.dumps(asdict(description))})
+
+
+def load_generator(path: Path) -> tuple[EdgeGenerator | PaperGenerator, Description]:
+    """Network and description of a checkpoint, in evaluation mode.
+
+    Reads this project's ``.safetensors`` and the published ``.pt`` files of CLIP-SalGan's generator.
+
+    Raises:
+        CheckpointError: missing, damaged, or weights that do not fit the network exactly.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: give a generator checkpoint (.safetensors)")
+    if path.suffix == ".pt":
+        return load_published(path), Description("paper", training={"weights": f"published, {path.name}"})
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if _KEY not in metadata:
+            raise CheckpointError(
+                f"{path} is no generator checkpoint of salgan-edge: its description is missing"
+            )
+        description = Description(**json.loads(metadata[_KEY]))
+    except (SafetensorError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
+    model = build(description)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path} does not fit preset {description.preset}: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    model.eval()
+    return model, description

@@ -1,0 +1,1 @@
+"""Reading gaze data, text vectors and object prompts; splits by photo."""

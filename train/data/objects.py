@@ -1,0 +1,179 @@
+"""Object prompts: "a dog" with a weak target made from a detector's boxes.
+
+They teach the generator to obey: the target is a Gaussian in each box of the named object, plus a
+share of the photo's free-viewing map, since people told to look for a dog still look elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
+from salgan_edge.train.data.text_vectors import name_variants
+from salgan_edge.train.networks.yolox import needed_tensors
+
+from salgan_edge import contract
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+__all__ = ["Detection", "Detector", "object_map", "prompts_for"]
+
+SCORE = 0.35
+_FREE_VIEW_SHARE = 0.35
+
+_SYNONYMS = {
+    "person": ("a man", "a woman", "people", "a person"),
+    "tv": ("a screen", "a television"),
+    "couch": ("a sofa",),
+    "cell phone": ("a phone", "a mobile phone"),
+    "airplane": ("a plane",),
+    "motorcycle": ("a motorbike",),
+    "potted plant": ("a plant",),
+    "dining table": ("a table",),
+    "bicycle": ("a bike",),
+    "donut": ("a doughnut",),
+}
+_PLURALS = {"person": "people", "bus": "buses", "bench": "benches", "sheep": "sheep", "knife": "knives",
+            "wine glass": "wine glasses", "sandwich": "sandwiches", "couch": "couches", "toothbrush": "toothbrushes",
+            "skis": "skis", "scissors": "scissors"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object; the box is x0, y0, x1, y1 in 0..1 of the photo's width and height."""
+
+    name: str
+    score: float
+    box: tuple[float, float, float, float]
+
+    @property
+    def area(self) -> float:
+        """Share of the photo that the box covers."""
+        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
+
+
+class Detector:
+    """YOLOX-Nano on COCO's classes, for making targets; never shipped.
+
+    Args:
+        path: ``yolox_nano_coco.onnx``, input (1, 3, 640, 640) normalised RGB.
+    """
+
+    _SIDE = 416
+
+    def __init__(self, path: Path) -> None:
+        import onnx  # noqa: PLC0415
+        import onnxruntime  # noqa: PLC0415
+
+        model = onnx.load(path)
+        self._input = model.graph.input[0].name
+        # The published file is fixed to 640 pixels by its last reshapes, which are cut off here.
+        for axis in (2, 3):
+            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = self._SIDE
+        del model.graph.output[:]
+        del model.graph.value_info[:]
+        self._names = ("1062", "1063", "1045", "1102", "1103", "1085", "1142", "1143", "1125")
+        needed = needed_tensors(model.graph, self._names)
+        for node in [node for node in model.graph.node if node.output[0] not in needed]:
+            model.graph.node.remove(node)
+        for name in self._names:
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def detect(self, photo: npt.NDArray[np.uint8]) -> list[Detection]:
+        """Objects of an RGB photo (H, W, 3) with a score of at least `SCORE`."""
+        scale = self._SIDE / max(photo.shape[:2])
+        height, width = round(photo.shape[0] * scale), round(photo.shape[1] * scale)
+        padded = np.full((self._SIDE, self._SIDE, 3), 114, np.uint8)
+        padded[:height, :width] = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+        pixels = (padded / 255 - contract.IMAGENET_MEAN) / contract.IMAGENET_STD
+        planes = pixels.transpose(2, 0, 1)[None].astype(np.float32)
+        outputs = self._session.run(list(self._names), {self._input: planes})
+        found: list[Detection] = []
+        for level, stride in enumerate((8, 16, 32)):
+            box, objectness, classes = (np.asarray(t)[0] for t in outputs[3 * level : 3 * level + 3])
+            score = _sigmoid(classes) * _sigmoid(objectness)
+            rows, columns = np.nonzero(score.max(0) >= SCORE)
+            for y, x in zip(rows, columns, strict=True):
+                dx, dy, w, h = box[:, y, x]
+                centre_x, centre_y = (x + dx) * stride, (y + dy) * stride
+                half_w, half_h = np.exp(w) * stride / 2, np.exp(h) * stride / 2
+                edges = np.array([(centre_x - half_w) / width, (centre_y - half_h) / height,
+                                  (centre_x + half_w) / width, (centre_y + half_h) / height])  # fmt: skip
+                x0, y0, x1, y1 = (float(edge) for edge in edges.clip(0, 1))
+                best = int(score[:, y, x].argmax())
+                found.append(Detection(COCO_CLASSES[best], float(score[best, y, x]), (x0, y0, x1, y1)))
+        return _suppressed(found)
+
+
+def _sigmoid(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return (1 / (1 + np.exp(-x))).astype(np.float32)
+
+
+def _suppressed(found: list[Detection], overlap: float = 0.5) -> list[Detection]:
+    """Non-maximum suppression by class, with OpenCV's implementation."""
+    kept: list[Detection] = []
+    for name in sorted({d.name for d in found}):
+        group = [d for d in found if d.name == name]
+        boxes = [(d.box[0], d.box[1], d.box[2] - d.box[0], d.box[3] - d.box[1]) for d in group]
+        # The function takes whole pixels in some versions, so the unit square is made large.
+        whole = [tuple(round(10_000 * edge) for edge in box) for box in boxes]
+        chosen = cv2.dnn.NMSBoxes(whole, [d.score for d in group], SCORE, overlap)
+        kept += [group[int(n)] for n in np.asarray(chosen).ravel()]
+    return kept
+
+
+def detect_all(
+    detector: Detector, photos: dict[str, npt.NDArray[np.uint8]], cache: Path
+) -> dict[str, list[Detection]]:
+    """Detections of all photos by name, kept in the JSON file `cache`."""
+    if cache.exists():
+        raw = json.loads(cache.read_text())
+        if set(raw) == set(photos):
+            return {name: [Detection(n, s, tuple(box)) for n, s, box in rows] for name, rows in raw.items()}
+    found = {name: detector.detect(photo) for name, photo in photos.items()}
+    cache.write_text(
+        json.dumps({name: [(d.name, d.score, d.box) for d in rows] for name, rows in found.items()})
+    )
+    return found
+
+
+def object_map(
+    boxes: list[Detection], free_view: npt.NDArray[np.float32], share: float = _FREE_VIEW_SHARE
+) -> npt.NDArray[np.float32]:
+    """Weak target on the grid of `free_view` (h, w), whose largest value is 1.
+
+    A Gaussian in each box, standard deviation a quarter of its sides, largest value 1; plus
+    `share` of the free-viewing map.
+    """
+    height, width = free_view.shape
+    y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height
+    x = (np.arange(width, dtype=np.float32)[None, :] + 0.5) / width
+    objects = np.zeros_like(free_view)
+    for found in boxes:
+        x0, y0, x1, y1 = found.box
+        sigma_x, sigma_y = max((x1 - x0) / 4, 0.5 / width), max((y1 - y0) / 4, 0.5 / height)
+        bump = np.exp(-(((x - (x0 + x1) / 2) / sigma_x) ** 2 + ((y - (y0 + y1) / 2) / sigma_y) ** 2) / 2)
+        objects = np.maximum(objects, bump)
+    target: npt.NDArray[np.float32] = (objects + share * free_view).astype(np.float32)
+    return target
+
+
+def prompts_for(name: str, count: int) -> list[str]:
+    """How people would name one (or several) objects of a class; the first is the class prompt."""
+    texts = [class_prompt(name), *name_variants(class_prompt(name))[1:], *_SYNONYMS.get(name, ())]
+    if count > 1:
+        plural = _PLURALS.get(name, f"{name}s")
+        texts += [plural, f"the {plural}", f"two {plural}" if count == 2 else f"several {plural}"]
+    return texts

@@ -1,0 +1,46 @@
+"""What every generator does to a photo before its first layer; exported inside the graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from salgan_edge import contract
+
+__all__ = ["Preprocess"]
+
+
+class Preprocess(nn.Module):
+    """RGB uint8 (B, H, W, 3) of any size to float32 (B, 3, size, size).
+
+    Bilinear with antialiasing (as Pillow and `torch.nn.functional.interpolate(antialias=True)` do
+    it), the aspect ratio given up; then scaled to 0..1 and, if `imagenet`, normalised.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int, *, imagenet: bool = True) -> None:
+        super().__init__()
+        self.size = size
+        mean, std = (contract.IMAGENET_MEAN, contract.IMAGENET_STD) if imagenet else ((0.0,) * 3, (1.0,) * 3)
+        # Divided here once: pixels of 0..255 need one subtraction and one product.
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(3, 1, 1)), persistent=False)
+
+    scale: Tensor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Resized and normalised pixels."""
+        return self.normalise(self.resize(image))
+
+    def resize(self, image: Tensor) -> Tensor:
+        """Pixels 0..255 as float32 (B, 3, size, size)."""
+        planes = image.permute(0, 3, 1, 2).to(torch.float32)
+        return nn.functional.interpolate(
+            planes, (self.size, self.size), mode="bilinear", align_corners=False, antialias=True
+        )
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Pixels 0..255 (B, 3, ...) as the first layer reads them."""
+        return (pixels - self.mean) * self.scale

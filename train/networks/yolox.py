@@ -1,0 +1,225 @@
+"""YOLOX-Nano as a backbone: neck features and class probabilities.
+
+The module tree follows the published YOLOX-Nano (depth 0.33, width 0.25, depthwise convolutions,
+Apache-2.0; Ge et al., arXiv 2107.08430) with batch normalisation folded into the convolutions, as
+in its ONNX file. The focus layer (four strided slices and a 3x3 convolution) is the equal 6x6
+convolution of stride 2. Box and objectness branches are left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from salgan_edge.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
+    import onnx
+
+__all__ = ["NECK_CHANNELS", "STRIDES", "YoloxNano", "needed_tensors"]
+
+NECK_CHANNELS = (64, 128, 256)
+STRIDES = (8, 16, 32)
+CLASSES = 80
+
+
+class _Conv(nn.Module):
+    """Convolution and SiLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(self.conv(x))
+
+
+class _Focus(nn.Module):
+    """The stem: a 6x6 convolution of stride 2 that equals YOLOX's focus layer."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, outputs, 6, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(self.conv(x))
+
+
+def _separable(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(_Conv(inputs, inputs, kernel, stride, groups=inputs), _Conv(inputs, outputs))
+
+
+class _Bottleneck(nn.Module):
+    def __init__(self, channels: int, *, shortcut: bool) -> None:
+        super().__init__()
+        self.conv1 = _Conv(channels, channels)
+        self.conv2 = _separable(channels, channels)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv2(self.conv1(x))
+        return x + y if self.shortcut else y
+
+
+class _CrossStage(nn.Module):
+    """Cross-stage partial layer: half of the channels go through the bottlenecks."""
+
+    def __init__(self, inputs: int, outputs: int, depth: int = 1, *, shortcut: bool = True) -> None:
+        super().__init__()
+        hidden = outputs // 2
+        self.conv1 = _Conv(inputs, hidden)
+        self.conv2 = _Conv(inputs, hidden)
+        self.blocks = nn.Sequential(*(_Bottleneck(hidden, shortcut=shortcut) for _ in range(depth)))
+        self.conv3 = _Conv(2 * hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.conv1(x), self.conv2(x)
+        joined: Tensor = self.conv3(torch.cat((self.blocks(first), second), dim=1))
+        return joined
+
+
+class _PyramidPooling(nn.Module):
+    """Spatial pyramid pooling: maxima over 5, 9 and 13 cells beside the features."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = _Conv(channels, channels // 2)
+        self.pools = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in (5, 9, 13))
+        self.conv2 = _Conv(2 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        joined: Tensor = self.conv2(torch.cat((x, *(pool(x) for pool in self.pools)), dim=1))
+        return joined
+
+
+class _ClassHead(nn.Module):
+    """Class logits of one stride."""
+
+    def __init__(self, inputs: int, width: int = 64) -> None:
+        super().__init__()
+        self.stem = _Conv(inputs, width)
+        self.convs = nn.Sequential(_separable(width, width), _separable(width, width))
+        self.logits = nn.Conv2d(width, CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.logits(self.convs(self.stem(x)))
+        return logits
+
+
+class YoloxNano(nn.Module):
+    """Backbone, neck and class branches of YOLOX-Nano.
+
+    Input: RGB (B, 3, H, W) in 0..1, normalised with ImageNet statistics, H and W multiples of 32.
+    Output: neck features ``[(B, 64, H/8, W/8), (B, 128, H/16, W/16), (B, 256, H/32, W/32)]`` and
+    class logits ``(B, 80, ...)`` of the same grids.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = _Focus(16)
+        self.dark2 = nn.Sequential(_separable(16, 32, stride=2), _CrossStage(32, 32))
+        self.dark3 = nn.Sequential(_separable(32, 64, stride=2), _CrossStage(64, 64, 3))
+        self.dark4 = nn.Sequential(_separable(64, 128, stride=2), _CrossStage(128, 128, 3))
+        self.dark5 = nn.Sequential(
+            _separable(128, 256, stride=2), _PyramidPooling(256), _CrossStage(256, 256, shortcut=False)
+        )
+        self.lateral = _Conv(256, 128)
+        self.up4 = _CrossStage(256, 128, shortcut=False)
+        self.reduce = _Conv(128, 64)
+        self.up3 = _CrossStage(128, 64, shortcut=False)
+        self.down3 = _separable(64, 64, stride=2)
+        self.out4 = _CrossStage(128, 128, shortcut=False)
+        self.down4 = _separable(128, 128, stride=2)
+        self.out5 = _CrossStage(256, 256, shortcut=False)
+        self.heads = nn.ModuleList(_ClassHead(channels) for channels in NECK_CHANNELS)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Neck features and class logits, finest grid first."""
+        x3 = self.dark3(self.dark2(self.stem(x)))
+        x4 = self.dark4(x3)
+        x5 = self.dark5(x4)
+        top = self.lateral(x5)
+        middle = self.reduce(self.up4(torch.cat((_double(top), x4), dim=1)))
+        p3 = self.up3(torch.cat((_double(middle), x3), dim=1))
+        p4 = self.out4(torch.cat((self.down3(p3), middle), dim=1))
+        p5 = self.out5(torch.cat((self.down4(p4), top), dim=1))
+        neck = [p3, p4, p5]
+        return neck, [head(feature) for head, feature in zip(self.heads, neck, strict=True)]
+
+    def load_onnx(self, path: Path) -> None:
+        """Take the weights of the published ONNX file, batch normalisation folded in.
+
+        Its convolutions are unnamed numbers, in the order of execution; they are matched by that
+        order with every shape checked, and the box and objectness branches skipped.
+
+        Raises:
+            CheckpointError: the file is no YOLOX-Nano.
+        """
+        import onnx  # noqa: PLC0415
+        from onnx import numpy_helper  # noqa: PLC0415
+
+        graph = onnx.load(path).graph
+        tables = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+        wanted = needed_tensors(graph, ("956", "990", "1024", "1045", "1085", "1125"))
+        sources = [node for node in graph.node if node.op_type == "Conv" and node.output[0] in wanted]
+        targets = self._convolutions()
+        if len(sources) != len(targets):
+            raise CheckpointError(f"{path} has {len(sources)} convolutions, YOLOX-Nano has {len(targets)}")
+        with torch.no_grad():
+            for node, conv in zip(sources, targets, strict=True):
+                weight, bias = tables[node.input[1]], tables[node.input[2]]
+                if weight.shape[1:] == (12, 3, 3):
+                    weight = _focus_kernel(weight)
+                if tuple(conv.weight.shape) != weight.shape:
+                    raise CheckpointError(
+                        f"{path}: convolution {node.output[0]} has shape {weight.shape}, {tuple(conv.weight.shape)} was expected"
+                    )
+                conv.weight.copy_(torch.from_numpy(weight.copy()))
+                assert conv.bias is not None
+                conv.bias.copy_(torch.from_numpy(bias.copy()))
+
+    def _convolutions(self) -> list[nn.Conv2d]:
+        """All convolutions in the order of execution."""
+        order: list[nn.Conv2d] = []
+        modules = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        hooks = [module.register_forward_hook(lambda m, _i, _o: order.append(m)) for module in modules]
+        with torch.no_grad():
+            self(torch.zeros(1, 3, 64, 64))
+        for hook in hooks:
+            hook.remove()
+        return order
+
+
+def _double(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def needed_tensors(graph: onnx.GraphProto, outputs: tuple[str, ...]) -> set[str]:
+    """Names of all tensors that nodes compute on the way to `outputs`."""
+    producers = {name: node for node in graph.node for name in node.output}
+    needed: set[str] = set()
+    pending = list(outputs)
+    while pending:
+        name = pending.pop()
+        if name in producers and name not in needed:
+            needed.add(name)
+            pending.extend(producers[name].input)
+    return needed
+
+
+def _focus_kernel(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The 6x6 kernel (O, 3, 6, 6) of stride 2 that equals focus plus a 3x3 kernel (O, 12, 3, 3).
+
+    Focus stacks the pixels at (even, even), (odd, even), (even, odd), (odd, odd) as row, column.
+    """
+    kernel = np.zeros((weight.shape[0], 3, 6, 6), np.float32)
+    for block, (row, column) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
+        kernel[:, :, row::2, column::2] = weight[:, 3 * block : 3 * block + 3]
+    return kernel
