@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["load_text_encoder", "write_tokenizer"]
 
 _CLIP_TYPES = ("clip", "clip_text_model")
+_OLD_END = 2
 
 
 def load_text_encoder(source: str, dimension: int) -> CLIPTextModelWithProjection:
@@ -55,11 +56,11 @@ def load_text_encoder(source: str, dimension: int) -> CLIPTextModelWithProjectio
     return model
 
 
-def write_tokenizer(source: str, output: Path) -> None:
+def write_tokenizer(source: str, output: Path, text_model: CLIPTextModelWithProjection) -> None:
     """Write the tokenizer of a text encoder as one ``tokenizer.json``.
 
     Raises:
-        ExportError: no CLIP tokenizer there.
+        ExportError: no tokenizer there, or one of another vocabulary.
     """
     local = Path(source) / contract.TOKENIZER_FILE
     if local.is_file():
@@ -69,10 +70,15 @@ def write_tokenizer(source: str, output: Path) -> None:
 
         tokenizer: Any = _from_hub(CLIPTokenizer, source)
         tokenizer.backend_tokenizer.save(str(output), pretty=False)
-    # A folder without vocabulary files gives an empty tokenizer without an error.
-    if not ClipTokenizer(output).encode("a dog").ids[1] > 1:
+    # A folder without vocabulary files gives a tokenizer of three tokens without an error.
+    config = text_model.config
+    # 2 stands in old configurations, whose models read the output at the largest id.
+    end = config.vocab_size - 1 if config.eos_token_id == _OLD_END else config.eos_token_id
+    found = ClipTokenizer(output).end
+    if found != end:
         raise ExportError(
-            f"{source} has no tokenizer: copy tokenizer.json, or vocab.json and merges.txt, beside the model"
+            f"{source} has no tokenizer of its model: its end token is {found}, the model's is {end}; "
+            "copy tokenizer.json, or vocab.json and merges.txt, beside the model"
         )
 
 

@@ -72,7 +72,7 @@ def export_bundle(
     text_model = load_text_encoder(source, generator.dimension)
     staging = _staging(output)
     try:
-        write_tokenizer(source, staging / contract.TOKENIZER_FILE)
+        write_tokenizer(source, staging / contract.TOKENIZER_FILE, text_model)
         tokenizer = ClipTokenizer(staging / contract.TOKENIZER_FILE)
         encoder = TextEncoderGraph(text_model)
         report("exporting the text encoder")

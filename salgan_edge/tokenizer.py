@@ -54,6 +54,11 @@ class ClipTokenizer:
             )
         self._bos, self._eos = int(bos), int(eos)
 
+    @property
+    def end(self) -> int:
+        """Id of the end token, where a CLIP text encoder reads its output."""
+        return self._eos
+
     def encode(self, text: str) -> EncodedText:
         """Token ids of one prompt.
 

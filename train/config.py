@@ -54,7 +54,7 @@ class DistillConfig:
 class TrainConfig:
     """Training the `edge` generator."""
 
-    size: int = 288
+    size: int = 256
     """Side of the square input in pixels; a multiple of 32."""
     epochs: int = 20
     batch_size: int = 16

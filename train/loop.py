@@ -44,10 +44,11 @@ class Sources:
 
     data: Path
     """Folder that holds ``sjtu_tis``, ``clip_text`` and, if there, ``osie`` and ``scene``."""
-    backbone: Path
-    """``yolox_nano_coco.onnx``: initial weights, and the detector for object prompts."""
     text_encoder: Path
     """`transformers` folder with ``tokenizer.json``, the encoder that will be shipped."""
+    backbone: Path | None = None
+    """``yolox_nano_coco.onnx``: initial weights, and the detector for object prompts; None trains
+    without object prompts and needs `start`."""
     start: Path | None = None
     """Checkpoint to fine-tune; None starts from the backbone's weights."""
 
@@ -68,8 +69,8 @@ def train(sources: Sources, output: Path, config: TrainConfig, *, resume: bool =
         DataError: a part of the data is missing.
         CheckpointError: `output` holds another run, or a checkpoint does not fit.
     """
-    for path in (sources.data, sources.backbone, sources.text_encoder):
-        if not path.exists():
+    for path in (sources.data, sources.text_encoder, sources.backbone, sources.start):
+        if path is not None and not path.exists():
             raise DataError(f"{path} does not exist: see the README's 'Training' for what is needed")
     run = Run(output, config, resume=resume)
     torch.manual_seed(config.seed)
@@ -142,10 +143,14 @@ def _start(sources: Sources, config: TrainConfig) -> EdgeGenerator:
             raise DataError(
                 f"{sources.start} is of preset {description.preset}: only edge can be fine-tuned so far"
             )
-        if model.size != config.size:
-            raise DataError(f"{sources.start} was trained at {model.size} pixels: use --size {model.size}")
-        model.dropout.p = config.dropout
-        return model
+        # The weights fit any size: all layers are convolutions, and the learned maps are enlarged.
+        resized = EdgeGenerator(config.size, model.dimension, dropout=config.dropout)
+        resized.load_state_dict(model.state_dict())
+        return resized
+    if sources.backbone is None:
+        raise DataError(
+            "a new generator starts from yolox_nano_coco.onnx: give --backbone, or a checkpoint with --from"
+        )
     model = EdgeGenerator(config.size, dropout=config.dropout)
     model.backbone.load_onnx(sources.backbone)
     true = true_vectors(sources.data / "clip_text")
@@ -200,12 +205,14 @@ def _training_set(
     grid: int,
     output: Path,
 ) -> TrainingSet:
-    photos = {
-        f"{folder.name}/{name}": folder.image(name)
-        for folder in folders
-        for name in sorted({pair.image for pair in folder.select("train")})
-    }
-    detections = detect_all(Detector(sources.backbone), photos, output / "objects.json")
+    detections = {}
+    if sources.backbone is not None:
+        photos = {
+            f"{folder.name}/{name}": folder.image(name)
+            for folder in folders
+            for name in sorted({pair.image for pair in folder.select("train")})
+        }
+        detections = detect_all(Detector(sources.backbone), photos, output / "objects.json")
     text = sources.data / "clip_text"
     return TrainingSet(
         folders, detections, resize, encode, true_vectors(text), estimated_captions(text), config, grid
@@ -220,9 +227,9 @@ def _description(
         arguments={"size": config.size},
         training={
             "data": [folder.name for folder in folders],
-            "object_prompts": True,
+            "object_prompts": sources.backbone is not None,
             "split": SPLIT_ID,
-            "backbone": sources.backbone.name,
+            "started_from": (sources.start or sources.backbone or sources.data).name,
             "epoch": epoch,
             "config": dataclasses.asdict(config),
         },

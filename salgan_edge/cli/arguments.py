@@ -86,6 +86,9 @@ def slug(text: str | None, length: int = 40) -> str:
 
 
 def _exists(word: str) -> bool:
+    if not word.strip():
+        # An empty path would be the current folder; here it is an empty text.
+        return False
     try:
         return Path(word).exists() or bool(glob.glob(word))  # noqa: PTH207 - the pattern may be absolute
     except OSError:

@@ -23,8 +23,8 @@ def train(
         Path, typer.Option(help="Folder that holds sjtu_tis, clip_text and, if there, osie and scene.")
     ],
     backbone: Annotated[
-        Path, typer.Option(help="yolox_nano_coco.onnx: initial weights and object detector.")
-    ],
+        Path | None, typer.Option(help="yolox_nano_coco.onnx: initial weights and object detector.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")] = Path("runs/edge"),
     start: Annotated[
         str | None, typer.Option("--from", help="Checkpoint to fine-tune, or 'default' for the released one.")

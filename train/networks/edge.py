@@ -56,7 +56,7 @@ class EdgeGenerator(nn.Module):
 
     text_mean: Tensor
 
-    def __init__(self, size: int = 288, dimension: int = 512, *, dropout: float = 0.0) -> None:
+    def __init__(self, size: int = 256, dimension: int = 512, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.size = size
         self.dimension = dimension
@@ -118,29 +118,14 @@ class EdgeGenerator(nn.Module):
         neck, class_logits = self.backbone(pixels)
         batch, prompts = text.shape[0], text.shape[1]
         grid = (self.grid, self.grid)
-        classes = [_enlarge(torch.sigmoid(logits), grid) for logits in class_logits]
-        trunk = self._trunk(neck, classes[0] + classes[1] + classes[2], grid)
-
+        classes = [torch.sigmoid(logits) for logits in class_logits]
+        trunk = self._trunk(neck, classes, grid)
         direction = self.text_direction(text)
-        asked = torch.sigmoid(
-            self.class_scale
-            * (direction @ nn.functional.normalize(self.class_vectors, dim=-1).T - self.class_threshold)
-        )
-        asked = asked * (direction.abs().amax(dim=-1, keepdim=True) > 0).to(asked.dtype)
-        # (B, N, 80) @ (B, 80, cells) for each stride, then (B, N, strides, cells)
-        by_class = torch.stack([asked @ maps.flatten(2) for maps in classes], dim=2)
-        keys = self.keys(trunk).reshape(batch, 1, _HEADS, _KEY, -1)
-        query = self.query(direction).reshape(batch, prompts, _HEADS, 1, _KEY) * _KEY**-0.5
-        # Shapes (B, N, heads, 1, key) and (B, 1, heads, key, cells).
-        by_key = (query @ keys).squeeze(3)
-        relevance = torch.cat((by_class, by_key), dim=2).reshape(batch * prompts, -1, *grid)
-
+        relevance = self._relevance(direction, classes, trunk)
         context = self.context(neck[2].mean(dim=(2, 3))).unsqueeze(1).expand(-1, prompts, -1)
         film = self.film(torch.cat((direction, context), dim=-1)).reshape(batch * prompts, 4, _FUSED, 1, 1)
         base = self.base(trunk).unsqueeze(1)
-        fused = (base + self.relevance(relevance).reshape(batch, prompts, _FUSED, *grid)).reshape(
-            -1, _FUSED, *grid
-        )
+        fused = (base + relevance.reshape(batch, prompts, _FUSED, *grid)).reshape(-1, _FUSED, *grid)
         for number, block in enumerate(self.blocks):
             fused = block(fused * (1 + film[:, 2 * number]) + film[:, 2 * number + 1])
         logits = self.head(nn.functional.silu(fused)).reshape(batch, prompts, *grid)
@@ -151,12 +136,44 @@ class EdgeGenerator(nn.Module):
         given = (text.abs().amax(dim=-1, keepdim=True) > 0).to(text.dtype)
         return nn.functional.normalize(text - self.text_mean, dim=-1) * given
 
-    def _trunk(self, neck: Sequence[Tensor], classes: Tensor, grid: tuple[int, int]) -> Tensor:
-        summed = self.class_lateral(classes) + _enlarge_smooth(self.position, grid)
-        for lateral, feature in zip(self.laterals, neck, strict=True):
-            summed = summed + _enlarge(lateral(feature), grid)
+    def _trunk(self, neck: Sequence[Tensor], classes: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """Features (B, trunk, h, w) of all strides and of where the image shows which class.
+
+        Pointwise convolutions come before enlarging, where there are fewer cells; that changes
+        nothing, since the nearest cell is repeated.
+        """
+        summed = self.laterals[2](neck[2]) + self.class_lateral(classes[2])
+        for level in (1, 0):
+            here = self.laterals[level](neck[level])
+            # The bias of the class layer was added once, above.
+            here = here + nn.functional.conv2d(classes[level], self.class_lateral.weight)
+            summed = here + nn.functional.interpolate(summed, scale_factor=2.0, mode="nearest")
+        summed = summed + _enlarge_smooth(self.position, grid)
         trunk: Tensor = self.dropout(nn.functional.silu(self.trunk(nn.functional.silu(summed))))
         return trunk
+
+    def _relevance(self, direction: Tensor, classes: Sequence[Tensor], trunk: Tensor) -> Tensor:
+        """Where the image shows what the text names (B * N, fused, h, w): two inner products."""
+        batch, prompts = direction.shape[0], direction.shape[1]
+        class_directions = nn.functional.normalize(self.class_vectors, dim=-1)
+        asked = torch.sigmoid(self.class_scale * (direction @ class_directions.T - self.class_threshold))
+        asked = asked * (direction.abs().amax(dim=-1, keepdim=True) > 0).to(asked.dtype)
+        by_class = []
+        for maps in classes:
+            # Shapes (B, N, 80) and (B, 80, cells).
+            found = (asked @ maps.flatten(2)).reshape(batch, prompts, maps.shape[2], maps.shape[3])
+            by_class.append(_enlarge(found, (self.grid, self.grid)))
+        query = self.query(direction).reshape(batch, prompts, _HEADS, _KEY) * _KEY**-0.5
+        # <query, keys(trunk)> with the keys' layer moved to the query's side: a text has one
+        # query, an image a thousand cells.
+        assert self.keys.bias is not None
+        weight = self.keys.weight.reshape(_HEADS, _KEY, _TRUNK)
+        moved = (query.unsqueeze(3) @ weight).reshape(batch, prompts * _HEADS, _TRUNK)
+        offset = (query * self.keys.bias.reshape(_HEADS, _KEY)).sum(-1).reshape(batch, prompts * _HEADS, 1)
+        by_key = (moved @ trunk.flatten(2) + offset).reshape(batch, prompts, _HEADS, self.grid, self.grid)
+        joined = torch.cat((torch.stack(by_class, dim=2), by_key), dim=2)
+        relevance: Tensor = self.relevance(joined.flatten(0, 1))
+        return relevance
 
     def _as_domain(self, logits: Tensor, domain: Tensor | None, grid: tuple[int, int]) -> Tensor:
         prior = _enlarge_smooth(self.prior, grid)

@@ -90,12 +90,15 @@ class _PyramidPooling(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = _Conv(channels, channels // 2)
-        self.pools = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in (5, 9, 13))
+        self.pool = nn.MaxPool2d(5, 1, 2)
         self.conv2 = _Conv(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        joined: Tensor = self.conv2(torch.cat((x, *(pool(x) for pool in self.pools)), dim=1))
+        # Maxima over 5, 9 and 13 cells: 5 after 5 is 9, and again 13.
+        five = self.pool(x)
+        nine = self.pool(five)
+        joined: Tensor = self.conv2(torch.cat((x, five, nine, self.pool(nine)), dim=1))
         return joined
 
 

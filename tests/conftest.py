@@ -1,0 +1,133 @@
+"""Tiny models and data, made here: the tests need neither ../shared nor a network."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def photo_file(tmp_path):
+    """A small JPEG with a smooth gradient."""
+    from salgan_edge.images import write_image
+
+    rows, columns = np.mgrid[0:60, 0:80]
+    pixels = np.stack([rows * 4, columns * 3, rows + columns], axis=-1).astype(np.uint8)
+    write_image(tmp_path / "photo.jpg", pixels)
+    return tmp_path / "photo.jpg"
+
+
+@pytest.fixture(scope="session")
+def predictor():
+    """The embedded default bundle."""
+    from salgan_edge import SaliencyPredictor
+
+    return SaliencyPredictor.load(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_text_encoder(tmp_path_factory):
+    """A `transformers` folder: CLIP's vocabulary, 8 channels, random weights."""
+    torch = pytest.importorskip("torch")
+    from salgan_edge.train.networks.text_encoder import compact_text_encoder, save_half
+
+    from salgan_edge.bundle import default_bundle
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("text_encoder")
+    model = compact_text_encoder(width=8, layers=2, heads=2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    save_half(model, folder)
+    (folder / "tokenizer.json").write_bytes((default_bundle() / "tokenizer.json").read_bytes())
+    return folder
+
+
+def random_generator(size=64, dimension=512):
+    """An `edge` generator whose every part shows in the output."""
+    import torch
+    from salgan_edge.train.networks.edge import EdgeGenerator
+
+    torch.manual_seed(1)
+    model = EdgeGenerator(size, dimension)
+    mean = torch.zeros(dimension)
+    mean[0] = 0.3
+    model.set_text_space(torch.randn(80, dimension), mean)
+    with torch.no_grad():
+        model.position.normal_(std=0.5)
+        model.prior.normal_(std=0.5)
+        model.film[2].weight.normal_(std=0.1)
+        model.head.weight.normal_(std=0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory):
+    """A generator checkpoint at 64 pixels with random weights."""
+    pytest.importorskip("torch")
+    from salgan_edge.train.checkpoint import Description, save_generator
+
+    path = tmp_path_factory.mktemp("checkpoint") / "generator.safetensors"
+    save_generator(random_generator(), Description("edge", {"size": 64}, training={"data": ["none"]}), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory, tiny_checkpoint, tiny_text_encoder):
+    """A bundle exported from the tiny models by the real exporter."""
+    from salgan_edge.export.write import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    export_bundle(folder, tiny_checkpoint, str(tiny_text_encoder), name="tiny")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gaze_data(tmp_path_factory):
+    """A data folder like the real ones: 14 photos of noise with a bright spot that is looked at."""
+    from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
+
+    from salgan_edge.images import write_image
+
+    data = tmp_path_factory.mktemp("data")
+    folder = data / "sjtu_tis"
+    (folder / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    rows, fixations, captions = [], {}, []
+    for number in range(14):
+        name = f"{number:04d}"
+        pixels = random.integers(0, 90, (48, 64, 3)).astype(np.uint8)
+        spots = {"pure": (32, 24), "general": (20, 24), "salient": (12, 12), "nonsalient": (52, 36)}
+        for condition, (x, y) in spots.items():
+            pixels[y - 4 : y + 4, x - 4 : x + 4] = 255
+            text = "" if condition == "pure" else f"the {condition} thing on the left of photo {number}"
+            captions += [text] if text else []
+            rows.append([name, condition, text, 64, 48, 30])
+            points = random.normal((x, y), 2.0, (30, 2)).clip(0, (63, 47))
+            fixations[f"{name}_{condition}"] = points.astype(np.uint16)
+        write_image(folder / "images" / f"{name}.jpg", pixels)
+    with (folder / "pairs.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "condition", "text", "width", "height", "fixations"])
+        writer.writerows(rows)
+    np.savez(folder / "fixations.npz", **fixations)
+    text = data / "clip_text"
+    text.mkdir()
+
+    def vectors(count):
+        table = random.normal(size=(count, 512)) + 1
+        return (table / np.linalg.norm(table, axis=1, keepdims=True)).astype(np.float16)
+
+    names = [class_prompt(name) for name in COCO_CLASSES] + [f"a thing{n}" for n in range(30)]
+    np.savez(text / "real_vit_b32.npz", texts=np.array(names), vectors=vectors(len(names)))
+    words = [f"word{n}" for n in range(20)] + ["dog", "cat", "lamp"]
+    np.savez(
+        text / "estimated.npz", words=np.array(words), word_vectors=vectors(len(words)),
+        captions=np.array(captions), caption_vectors=vectors(len(captions)),
+    )  # fmt: skip
+    return data

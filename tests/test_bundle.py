@@ -1,0 +1,128 @@
+"""A bundle is what its manifest says, or it is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from salgan_edge import SaliencyPredictor
+from salgan_edge.bundle import BUNDLE_FILES, Bundle, Manifest, default_bundle
+from salgan_edge.errors import BundleError, BundleFormatError, BundleIntegrityError
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return shutil.copytree(default_bundle(), tmp_path / "bundle")
+
+
+def change_manifest(folder, **changes):
+    file = folder / "bundle.json"
+    raw = json.loads(file.read_text())
+    raw.update(changes)
+    file.write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
+
+
+def test_default_bundle_is_whole_and_small():
+    bundle = Bundle.open(default_bundle())
+    assert sum(record.bytes for record in bundle.manifest.files.values()) <= 20e6
+    assert bundle.manifest.embedding_dimension == 512
+    assert bundle.manifest.metrics
+    assert bundle.manifest.training["split"]
+
+
+def test_manifest_survives_writing_and_reading():
+    text = (default_bundle() / "bundle.json").read_text()
+    assert Manifest.from_json(text).to_json() == text
+
+
+@pytest.mark.parametrize("name", BUNDLE_FILES)
+def test_changed_byte(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(BundleIntegrityError, match=f"{name} was changed"):
+        SaliencyPredictor.load(copy)
+
+
+@pytest.mark.parametrize("name", BUNDLE_FILES)
+def test_truncated(copy, name):
+    data = (copy / name).read_bytes()
+    (copy / name).write_bytes(data[:-100])
+    with pytest.raises(BundleIntegrityError, match=f"{len(data) - 100} bytes, the manifest says {len(data)}"):
+        SaliencyPredictor.load(copy)
+
+
+@pytest.mark.parametrize("name", BUNDLE_FILES)
+def test_missing_file(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(BundleIntegrityError, match=f"{name} is missing"):
+        SaliencyPredictor.load(copy)
+
+
+def test_unlisted_file(copy):
+    change_manifest(copy, files={})
+    with pytest.raises(BundleIntegrityError, match="does not list"):
+        SaliencyPredictor.load(copy)
+
+
+@pytest.mark.parametrize("what", ["format", "contract"])
+def test_newer_version(copy, what):
+    change_manifest(copy, **{f"{what}_version": 2})
+    with pytest.raises(
+        BundleFormatError, match=f"{what} version 2, this salgan-edge reads up to 1: pip install -U"
+    ):
+        SaliencyPredictor.load(copy)
+
+
+def test_future_fields_of_the_same_version_are_ignored(copy):
+    change_manifest(copy, something_new=1)
+    assert Bundle.open(copy)
+
+
+def test_foreign_manifests(copy):
+    for content in (
+        "[]",
+        "no json",
+        "{}",
+        '{"format_version": 1, "contract_version": 1}',
+        '{"format_version": "1"}',
+    ):
+        (copy / "bundle.json").write_text(content)
+        with pytest.raises(BundleFormatError):
+            Bundle.open(copy)
+    (copy / "bundle.json").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(BundleFormatError):
+        Bundle.open(copy)
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(BundleFormatError, match=r"has no bundle\.json"):
+        Bundle.open(tmp_path)
+    with pytest.raises(BundleFormatError, match="is no folder"):
+        Bundle.open(tmp_path / "nothing")
+
+
+def test_graphs_of_two_bundles_refuse_each_other(copy):
+    """Even when somebody mends the hashes."""
+    onnx = pytest.importorskip("onnx")
+    from salgan_edge.files import sha256
+
+    for name in ("generator.onnx", "text_encoder.onnx"):
+        model = onnx.load(copy / name)
+        onnx.helper.set_model_props(model, {"salgan_edge.bundle_id": "another"})
+        (copy / name).write_bytes(model.SerializeToString())
+        files = json.loads((copy / "bundle.json").read_text())["files"]
+        files[name] = {"sha256": sha256(copy / name), "bytes": (copy / name).stat().st_size}
+        change_manifest(copy, files=files)
+        with pytest.raises(BundleFormatError, match=f"{name} belongs to bundle another"):
+            SaliencyPredictor.load(copy).predict("samples/coffee.jpg", "a spoon")
+        shutil.copy(default_bundle() / name, copy / name)
+        shutil.copy(default_bundle() / "bundle.json", copy / "bundle.json")
+
+
+def test_text_encoder_of_another_dimension(copy):
+    change_manifest(copy, embedding_dimension=768)
+    with pytest.raises(BundleError, match="length 512, the generator reads 768"):
+        SaliencyPredictor.load(copy).embed(["a dog"])

@@ -1,0 +1,103 @@
+"""Metrics against values worked out by hand and against brute force."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from salgan_edge import metrics
+
+
+def array(*rows):
+    return np.array(rows, np.float64)
+
+
+def test_cc_by_hand():
+    # a = (-1.5, -.5, .5, 1.5), b = (-1, 0, 0, 1): sum of products 3, lengths sqrt(5) and sqrt(2).
+    value = metrics.cc(array([1, 2], [3, 4]), array([0, 1], [1, 2]))
+    assert value == pytest.approx(3 / math.sqrt(10))
+    assert metrics.cc(array([1, 2], [3, 4]), array([4, 3], [2, 1])) == pytest.approx(-1)
+    assert metrics.cc(array([1, 1], [1, 1]), array([4, 3], [2, 1])) == 0
+
+
+def test_cc_is_numpys():
+    random = np.random.default_rng(0)
+    a, b = random.random((7, 9)), random.random((7, 9))
+    assert metrics.cc(a, b) == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def test_sim_by_hand():
+    # Densities (.25, .75) and (.5, .5): the smaller ones add up to .75.
+    assert metrics.sim(array([1, 3]), array([2, 2])) == pytest.approx(0.75)
+    assert metrics.sim(array([1, 0]), array([0, 5])) == pytest.approx(0)
+
+
+def test_kl_by_hand():
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert metrics.kl_divergence(array([1, 3]), array([2, 2])) == pytest.approx(expected, abs=1e-9)
+    assert metrics.kl_divergence(array([1, 3]), array([1, 3])) == pytest.approx(0, abs=1e-9)
+
+
+def test_nss_by_hand():
+    # Mean 2, standard deviation sqrt(2): the fixated values 4 and 2 (twice) stand at sqrt(2), 0, 0.
+    saliency = array([0, 2, 4], [2, 2, 2]) * 1.0
+    deviation = saliency.std()
+    value = metrics.nss(saliency, np.array([[0, 0, 1], [2, 0, 0]]))
+    assert value == pytest.approx((2 / deviation) / 3)
+    assert metrics.nss(np.ones((2, 2)), np.array([[1, 0], [0, 0]])) == 0
+
+
+def test_auc_judd_by_hand():
+    # Fixated: 3 and 1. Others: 0, 2, 1. Pairs won: 3 beats all three; 1 beats 0, ties with 1, loses to 2.
+    saliency = array([3, 0, 2, 1, 1])
+    assert metrics.auc_judd(saliency, np.array([[1, 0, 0, 4, 0]])) == pytest.approx((3 + 1.5) / 6)
+
+
+def test_auc_judd_is_the_area_under_the_curve():
+    random = np.random.default_rng(1)
+    saliency = random.integers(0, 6, (8, 8)).astype(float)
+    fixations = (random.random((8, 8)) < 0.2).astype(int)
+    hits, alarms = [0.0], [0.0]
+    for threshold in sorted(set(saliency.ravel()), reverse=True):
+        hits.append(float((saliency[fixations > 0] >= threshold).mean()))
+        alarms.append(float((saliency[fixations == 0] >= threshold).mean()))
+    assert metrics.auc_judd(saliency, fixations) == pytest.approx(np.trapezoid(hits, alarms))
+
+
+def test_shuffled_auc_gives_centre_bias_no_credit():
+    centre = np.zeros((5, 5))
+    centre[2, 2] = 1
+    everyone = (centre > 0).astype(int) * 10
+    assert metrics.auc_judd(centre, everyone) == 1
+    assert metrics.shuffled_auc(centre, everyone, everyone) == pytest.approx(0.5)
+
+
+def test_shuffled_auc_counts_repeated_fixations():
+    saliency = array([3, 2, 1])
+    # Positives 3, 3, 1; negatives 2, 1: wins 2 + 2 + 0.5 of 6.
+    value = metrics.shuffled_auc(saliency, np.array([[2, 0, 1]]), np.array([[0, 1, 1]]))
+    assert value == pytest.approx(4.5 / 6)
+
+
+def test_information_gain_by_hand():
+    # Density .75 at the fixation against .25: log2(3) bits.
+    value = metrics.information_gain(array([3, 1]), np.array([[1, 0]]), array([1, 3]))
+    assert value == pytest.approx(math.log2(3), abs=1e-6)
+
+
+def test_guide():
+    left, right = array([1, 0, 0]), array([0, 0, 1])
+    assert metrics.guide([(left, right, left, right)]) == 1
+    assert metrics.guide([(right, left, left, right)]) == 0
+    assert metrics.guide([(left, left, left, right)]) == 0.5
+    assert metrics.guide([(left, right, left, right), (right, left, left, right)]) == 0.5
+    with pytest.raises(ValueError, match="at least one pair"):
+        metrics.guide([])
+
+
+@pytest.mark.parametrize("function", [metrics.nss, metrics.auc_judd])
+def test_no_fixation(function):
+    with pytest.raises(ValueError, match="without fixations"):
+        function(np.ones((2, 2)), np.zeros((2, 2), int))
