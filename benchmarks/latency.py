@@ -10,7 +10,7 @@ import platform
 import time
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from salgan_edge.session import GraphSession, allowed_cpus
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
 
 __all__ = ["Timing", "machine", "time_generators"]
 
@@ -105,7 +107,7 @@ def time_generators(
     ]
 
 
-def _once(session: GraphSession, inputs: dict[str, np.ndarray]) -> float:  # type: ignore[type-arg]
+def _once(session: GraphSession, inputs: dict[str, npt.NDArray[Any]]) -> float:
     started = time.perf_counter()
     session.run(contract.SALIENCY, inputs)
     return 1000 * (time.perf_counter() - started)

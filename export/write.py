@@ -43,6 +43,7 @@ def export_bundle(
     checkpoint: Path | None = None,
     text_encoder: str | None = None,
     *,
+    size: int | None = None,
     name: str | None = None,
     report: Callable[[str], None] = lambda _line: None,
 ) -> Bundle:
@@ -52,6 +53,7 @@ def export_bundle(
         output: folder of the bundle; an older bundle there is replaced when the new one is proven.
         checkpoint: generator; the released default where None.
         text_encoder: hub id or local folder; the released compact one where None.
+        size: side of the generator's input in pixels, traded against speed; the checkpoint's where None.
         name: of the bundle; made of the preset where None.
         report: called with a line for each step.
 
@@ -68,7 +70,7 @@ def export_bundle(
     checkpoint = checkpoint or released.GENERATOR
     source = text_encoder or str(released.TEXT_ENCODER)
     report(f"reading {checkpoint.name}")
-    generator, description = load_generator(checkpoint)
+    generator, description = load_generator(checkpoint, size)
     text_model = load_text_encoder(source, generator.dimension)
     staging = _staging(output)
     try:

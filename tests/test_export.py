@@ -254,6 +254,8 @@ def test_bad_checkpoints(tmp_path):
     save_generator(torch.nn.Linear(2, 2), Description("edge", {"size": 64}), tmp_path / "b.safetensors")
     with pytest.raises(CheckpointError, match="does not fit preset edge"):
         load_generator(tmp_path / "b.safetensors")
+    with pytest.raises(CheckpointError, match="size 100 does not fit preset edge: a multiple of 32"):
+        load_generator(tmp_path / "b.safetensors", size=100)
     save_generator(torch.nn.Linear(2, 2), Description("other"), tmp_path / "c.safetensors")
     with pytest.raises(CheckpointError, match="'other' is unknown"):
         load_generator(tmp_path / "c.safetensors")
@@ -262,6 +264,13 @@ def test_bad_checkpoints(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "d.safetensors")
     with pytest.raises(CheckpointError, match="its description is missing"):
         load_generator(tmp_path / "d.safetensors")
+
+
+def test_checkpoint_at_another_size(tiny_checkpoint):
+    small, _ = load_generator(tiny_checkpoint)
+    large, description = load_generator(tiny_checkpoint, size=128)
+    assert (small.grid, large.grid, description.arguments["size"]) == (8, 16, 128)
+    assert all(torch.equal(tensor, large.state_dict()[name]) for name, tensor in small.state_dict().items())
 
 
 def test_output_that_is_something_else(tmp_path, tiny_checkpoint):

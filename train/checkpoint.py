@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
@@ -47,13 +47,19 @@ def build(description: Description) -> EdgeGenerator | PaperGenerator:
     """The network of a description, with fresh weights.
 
     Raises:
-        CheckpointError: no such preset.
+        CheckpointError: no such preset, or a size that it cannot have.
     """
     if description.preset not in _PRESETS:
         raise CheckpointError(
             f"preset {description.preset!r} is unknown: {' or '.join(_PRESETS)} was expected"
         )
-    return _PRESETS[description.preset](**description.arguments)
+    network = _PRESETS[description.preset]
+    size = description.arguments.get("size", network.STRIDE)
+    if size < network.STRIDE or size % network.STRIDE:
+        raise CheckpointError(
+            f"size {size} does not fit preset {description.preset}: a multiple of {network.STRIDE} was expected"
+        )
+    return network(**description.arguments)
 
 
 def save_generator(model: nn.Module, description: Description, path: Path) -> None:
@@ -63,10 +69,15 @@ def save_generator(model: nn.Module, description: Description, path: Path) -> No
         save_file(tensors, temporary, metadata={_KEY: json.dumps(asdict(description))})
 
 
-def load_generator(path: Path) -> tuple[EdgeGenerator | PaperGenerator, Description]:
+def load_generator(path: Path, size: int | None = None) -> tuple[EdgeGenerator | PaperGenerator, Description]:
     """Network and description of a checkpoint, in evaluation mode.
 
     Reads this project's ``.safetensors`` and the published ``.pt`` files of CLIP-SalGan's generator.
+
+    Args:
+        path: the checkpoint.
+        size: side of the input in pixels; the checkpoint's own where None. The weights fit any
+            size: the layers are convolutions, and the learned maps are enlarged to the grid.
 
     Raises:
         CheckpointError: missing, damaged, or weights that do not fit the network exactly.
@@ -74,7 +85,9 @@ def load_generator(path: Path) -> tuple[EdgeGenerator | PaperGenerator, Descript
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: give a generator checkpoint (.safetensors)")
     if path.suffix == ".pt":
-        return load_published(path), Description("paper", training={"weights": f"published, {path.name}"})
+        training = {"weights": f"published, {path.name}"}
+        arguments = {} if size is None else {"size": size}
+        return load_published(path, **arguments), Description("paper", arguments, training=training)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -86,6 +99,8 @@ def load_generator(path: Path) -> tuple[EdgeGenerator | PaperGenerator, Descript
         description = Description(**json.loads(metadata[_KEY]))
     except (SafetensorError, TypeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
+    if size is not None:
+        description = replace(description, arguments={**description.arguments, "size": size})
     model = build(description)
     try:
         model.load_state_dict(tensors)

@@ -138,15 +138,13 @@ def train(sources: Sources, output: Path, config: TrainConfig, *, resume: bool =
 def _start(sources: Sources, config: TrainConfig) -> EdgeGenerator:
     """The network to train: a checkpoint's, or a fresh one on the pretrained backbone."""
     if sources.start is not None:
-        model, description = load_generator(sources.start)
+        model, description = load_generator(sources.start, config.size)
         if not isinstance(model, EdgeGenerator):
             raise DataError(
                 f"{sources.start} is of preset {description.preset}: only edge can be fine-tuned so far"
             )
-        # The weights fit any size: all layers are convolutions, and the learned maps are enlarged.
-        resized = EdgeGenerator(config.size, model.dimension, dropout=config.dropout)
-        resized.load_state_dict(model.state_dict())
-        return resized
+        model.dropout.p = config.dropout
+        return model
     if sources.backbone is None:
         raise DataError(
             "a new generator starts from yolox_nano_coco.onnx: give --backbone, or a checkpoint with --from"

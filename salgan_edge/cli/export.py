@@ -22,6 +22,10 @@ def export(
         str | None,
         typer.Option(help="CLIP text model: hub id or local folder; default: the released compact one."),
     ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side of the generator's input in pixels; default: the checkpoint's."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name written into the bundle.")] = None,
 ) -> None:
     """Export a checkpoint as a bundle of ONNX graphs, proven equal to PyTorch.
@@ -32,7 +36,7 @@ def export(
         from salgan_edge.export.write import export_bundle  # noqa: PLC0415
 
     bundle = export_bundle(
-        output, checkpoint, text_encoder, name=name, report=lambda line: typer.echo(line, err=True)
+        output, checkpoint, text_encoder, size=size, name=name, report=lambda line: typer.echo(line, err=True)
     )
     size = sum(record.bytes for record in bundle.manifest.files.values())
     typer.echo(f"{output}: bundle {bundle.manifest.bundle_id}, {size / 1e6:.1f} MB")

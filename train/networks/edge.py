@@ -54,6 +54,9 @@ class EdgeGenerator(nn.Module):
         dropout: share of the trunk's channels left out at random in training.
     """
 
+    STRIDE = STRIDES[-1]
+    """The size must be a multiple of it."""
+
     text_mean: Tensor
 
     def __init__(self, size: int = 256, dimension: int = 512, *, dropout: float = 0.0) -> None:

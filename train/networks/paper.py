@@ -48,6 +48,9 @@ class PaperGenerator(nn.Module):
         dimension: length of a text vector.
     """
 
+    STRIDE = 2
+    """The size must be a multiple of it."""
+
     def __init__(self, size: int = 256, dimension: int = 512) -> None:
         super().__init__()
         self.size = size
@@ -108,7 +111,7 @@ class PaperDiscriminator(nn.Module):
         return logits.squeeze(1)
 
 
-def load_published(path: Path) -> PaperGenerator:
+def load_published(path: Path, size: int = 256) -> PaperGenerator:
     """The generator with weights published with the paper (``generator_model_final_*.pt``).
 
     The names of layers are the published ones, so no map of names is needed.
@@ -122,7 +125,7 @@ def load_published(path: Path) -> PaperGenerator:
         raise CheckpointError(f"{path} cannot be read as a table of weights: {error}") from error
     if not isinstance(weights, dict):
         raise CheckpointError(f"{path} holds a {type(weights).__name__}: a table of weights was expected")
-    model = PaperGenerator()
+    model = PaperGenerator(size)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
