@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel's file names, built from a copy so that nothing is left in the checkout."""
+    """The wheel, built from a copy so that nothing is left in the checkout."""
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns(
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory):
         "-q",
         "-w",
         str(folder),
-        "source",
+        "./source",
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

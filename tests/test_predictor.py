@@ -31,9 +31,15 @@ def test_prompts_change_the_map(predictor):
     photo = samples.load("astronaut")
     face, helmet = predictor.predict(photo, ["a woman's face", "a helmet"])
     # The face is in the upper middle of the photo, the helmet in its lower right corner.
-    assert share(face, 160, 20, 300, 200) > 1.3 * share(helmet, 160, 20, 300, 200)
-    assert share(helmet, 280, 330, 512, 512) > 1.5 * share(face, 280, 330, 512, 512)
-    assert cc(face.map, helmet.map) < 0.8
+    assert share(helmet, 280, 330, 512, 512) > 3 * share(face, 280, 330, 512, 512)
+    assert share(face, 160, 20, 300, 200) > share(helmet, 160, 20, 300, 200)
+    assert cc(face.map, helmet.map) < 0.6
+
+
+def test_prompts_move_the_gaze_on_the_photo_of_the_readme(predictor):
+    spoon, cup = predictor.predict(samples.path("coffee"), ["a spoon", "a cup of coffee"])
+    assert share(spoon, 310, 230, 410, 320) > 1.4 * share(cup, 310, 230, 410, 320)
+    assert share(cup, 170, 60, 400, 240) > 1.1 * share(spoon, 170, 60, 400, 240)
 
 
 def test_free_viewing_is_not_a_prompt(predictor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -54,6 +55,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if not debug:
+        # OpenCV's own lines about a damaged file would stand beside ours.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
         app(arguments, prog_name="salgan-edge")
     except SalganEdgeError as error:
