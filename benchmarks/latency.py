@@ -9,13 +9,12 @@ from __future__ import annotations
 import platform
 import time
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from salgan_edge import contract
-from salgan_edge.session import GraphSession, allowed_cpus
+from salgan_edge.session import GraphSession, allowed_cpus, installed_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +58,7 @@ def machine() -> dict[str, str | int]:
         "allowed_cpus": allowed_cpus(),
         "system": platform.system(),
         "python": platform.python_version(),
-        "onnxruntime": metadata.version("onnxruntime"),
+        **installed_packages(),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Device", "GraphSession", "allowed_cpus", "installed_packages"]
+__all__ = ["Device", "DeviceWarning", "GraphSession", "allowed_cpus", "installed_packages"]
 
 Device = Literal["auto", "cpu", "cuda"]
 
 _PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+
+
+class DeviceWarning(UserWarning):
+    """`auto` fell back to the CPU although CUDA seemed to be there."""
 
 
 def installed_packages() -> dict[str, str]:
@@ -48,6 +53,9 @@ class GraphSession:
         device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works and the CPU elsewhere.
         threads: CPU threads of one operator; all allowed CPUs where None.
 
+    Warns:
+        DeviceWarning: `auto` found CUDA listed but not working.
+
     Raises:
         MissingDependencyError: neither onnxruntime package is installed.
         DeviceError: a device asked for by name is not used.
@@ -62,7 +70,10 @@ class GraphSession:
         options.log_severity_level = 3
         wanted = _wanted(runtime, device)
         try:
-            self._session = runtime.InferenceSession(str(path), options, providers=wanted)
+            with warnings.catch_warnings():
+                # onnxruntime warns of providers that it drops; what is really used is checked below.
+                warnings.simplefilter("ignore")
+                self._session = runtime.InferenceSession(str(path), options, providers=wanted)
         except Exception as error:  # onnxruntime raises a family of its own
             reason = str(error).splitlines()[0]
             if device == "cuda":
@@ -76,6 +87,12 @@ class GraphSession:
             raise DeviceError(
                 "cuda was asked for but onnxruntime uses the CPU: CUDA 13 and cuDNN 9 are missing or do not fit the "
                 "driver; install them with pip install 'salgan-edge[gpu]', or use --device cpu"
+            )
+        if _PROVIDERS["cuda"] in wanted and _PROVIDERS["cuda"] not in used:
+            warnings.warn(
+                "onnxruntime lists CUDA but cannot use it, so this runs on the CPU; --device cpu silences this",
+                DeviceWarning,
+                stacklevel=2,
             )
         self.device: str = "cuda" if _PROVIDERS["cuda"] in used else "cpu"
         """Where the graph runs."""

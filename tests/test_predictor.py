@@ -10,6 +10,7 @@ import pytest
 from salgan_edge import PromptWarning, SaliencyPredictor, samples
 from salgan_edge.errors import DeviceError, ImageError, PromptError
 from salgan_edge.metrics import cc
+from salgan_edge.session import DeviceWarning
 
 
 def share(result, left, top, right, bottom):
@@ -180,3 +181,27 @@ def test_cuda_asked_for_by_name_is_no_silent_fallback():
 def test_unknown_device():
     with pytest.raises(DeviceError, match="'tpu' is unknown"):
         SaliencyPredictor.load(device="tpu")
+
+
+@pytest.fixture
+def cuda_only_listed(monkeypatch):
+    """What onnxruntime-gpu does without a GPU: CUDA is listed, sessions come back on the CPU."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA; the GPU tests cover it")
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+
+
+@pytest.mark.usefixtures("cuda_only_listed")
+def test_auto_falls_back_aloud():
+    with pytest.warns(DeviceWarning, match="cannot use it, so this runs on the CPU"):
+        predictor = SaliencyPredictor.load(device="auto")
+    assert predictor.device == "cpu"
+
+
+@pytest.mark.usefixtures("cuda_only_listed")
+def test_cuda_by_name_never_falls_back():
+    with pytest.raises(DeviceError, match="onnxruntime uses the CPU: CUDA 13 and cuDNN 9 are missing"):
+        SaliencyPredictor.load(device="cuda")

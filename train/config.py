@@ -28,7 +28,7 @@ class DistillConfig:
     """Channels of the token embedding and of the transformer."""
     layers: int = 3
     heads: int = 4
-    epochs: int = 24
+    epochs: int = 20
     batch_size: int = 256
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule (AdamW)."""

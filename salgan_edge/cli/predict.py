@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import warnings
@@ -65,20 +66,18 @@ def predict(
     Without a text it is free viewing. Writes the photo with the prediction laid over it.
     """
     from salgan_edge.cli.arguments import expand_images, split_arguments  # noqa: PLC0415
-    from salgan_edge.predictor import PromptWarning, SaliencyPredictor  # noqa: PLC0415
+    from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
 
     words, texts = split_arguments(arguments, text or [])
     files = expand_images(words)
     names = _Names(output, files, texts)
-    predictor = SaliencyPredictor.load(bundle, device=device.value, threads=threads)
+    with _one_line_warnings():
+        predictor = SaliencyPredictor.load(bundle, device=device.value, threads=threads)
     failed = 0
     for file in _progress(files):
         try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", PromptWarning)
+            with _one_line_warnings():
                 results = predictor.predict(file, texts)
-            for warning in caught:
-                typer.echo(f"warning: {warning.message}", err=True)
             written = names.write(file, results, map_suffix=f".{map_format.value}" if save_map else None)
         except (ImageError, OutputError) as error:
             if len(files) == 1:
@@ -94,6 +93,16 @@ def predict(
                 typer.echo(path)
     if failed:
         raise SalganEdgeError(f"{failed} of {len(files)} images could not be used; the others were written")
+
+
+@contextlib.contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Show warnings of this package as one line each, without the place in the code."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        typer.echo(f"warning: {message}", err=True)
 
 
 def _progress(files: list[Path]) -> Iterator[Path]:
