@@ -39,7 +39,7 @@ class SaliencyPredictor:
 
     >>> predictor = SaliencyPredictor.load()
     >>> predictor.predict("samples/coffee.jpg", "a spoon").peak  # doctest: +SKIP
-    (436, 233)
+    (352, 277)
 
     Vectors of the last 256 prompts are kept, so a repeated prompt costs no text encoding. The
     text encoder is loaded with the first prompt. Not safe to share between threads.
@@ -107,11 +107,15 @@ class SaliencyPredictor:
 
         Raises:
             ImageError: the image cannot be read or is no RGB uint8 array.
-            PromptError: a text is empty, or the list of texts is.
+            PromptError: a text is empty or no text, or the list of texts is empty.
         """
         started = time.perf_counter()
         pixels = _pixels(image)
         decoded = time.perf_counter()
+        if not isinstance(text, (str, list, tuple, type(None))):
+            raise PromptError(
+                f"a {type(text).__name__} was given as text: a str, None or a list was expected"
+            )
         texts: list[str | None] = [text] if text is None or isinstance(text, str) else list(text)
         if not texts:
             raise PromptError("the list of texts is empty: give at least one text, or None for free viewing")
@@ -145,6 +149,8 @@ class SaliencyPredictor:
         Raises:
             PromptError: a text is empty.
         """
+        for text in texts:
+            _check_text(text)
         missing = list(dict.fromkeys(t for t in texts if t is not None and t not in self._vectors))
         fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
         zero = np.zeros(self.bundle.manifest.embedding_dimension, np.float32)
@@ -168,9 +174,11 @@ class SaliencyPredictor:
         encoded = [self._tokenizer.encode(text) for text in texts]
         for text, tokens in zip(texts, encoded, strict=True):
             if tokens.dropped:
+                words = tokens.dropped.split()
+                shown = " ".join(words[:6]) + (f" ... {words[-1]}" if len(words) > 6 else "")
                 warnings.warn(
                     f"the text has more than {contract.CONTEXT_LENGTH} tokens and was cut: "
-                    f'"...{tokens.dropped}" ({len(tokens.dropped.split())} of {len(text.split())} words) was dropped',
+                    f'"{shown}" ({len(words)} of {len(text.split())} words) was dropped',
                     PromptWarning,
                     stacklevel=4,
                 )
@@ -220,6 +228,17 @@ class SaliencyPredictor:
         scale = _SHRINK_TO * side / shorter
         size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
         return cast("npt.NDArray[np.uint8]", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+
+
+def _check_text(text: object) -> None:
+    if text is None:
+        return
+    if not isinstance(text, str):
+        raise PromptError(f"a {type(text).__name__} was given as text: a str or None was expected")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PromptError(f"the text {text!r} is not valid Unicode: type it in UTF-8") from None
 
 
 def _pixels(image: str | Path | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

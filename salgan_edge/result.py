@@ -51,8 +51,10 @@ class SaliencyResult:
 
         size = (image.shape[1], image.shape[0])
         enlarged = cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
-        # Cubic interpolation overshoots a little.
-        values = cast("npt.NDArray[np.float32]", np.clip(enlarged, 0, 1, out=enlarged))
+        # Cubic interpolation overshoots a little. Cutting that off at 1 would leave a plateau, whose
+        # first pixel is not its middle.
+        highest = max(float(enlarged.max()), 1.0)
+        values = cast("npt.NDArray[np.float32]", np.clip(enlarged / highest, 0, 1))
         return SaliencyResult(values, image, text)
 
     @property
@@ -64,8 +66,8 @@ class SaliencyResult:
     def peaks(self, count: int = 5) -> list[Peak]:
         """The largest local maxima, largest first; the first is `peak`.
 
-        A maximum is a pixel that is the largest within 5 % of the image's longer side. Fewer are
-        returned if there are fewer.
+        A maximum is a pixel that is the largest within 5 % of the image's longer side, and at least
+        a twentieth of the largest. Fewer are returned if there are fewer.
         """
         import cv2  # noqa: PLC0415
 
@@ -74,7 +76,7 @@ class SaliencyResult:
         small = cv2.resize(self.map, size, interpolation=cv2.INTER_AREA)
         reach = 2 * max(1, round(0.05 * max(small.shape))) + 1
         around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
-        maxima = (small >= cv2.dilate(small, around)) & (small > 0)
+        maxima = (small >= cv2.dilate(small, around)) & (small >= small.max() / 20)
         rows, columns = np.nonzero(maxima)
         x, y = self.peak
         found = [Peak(x, y, float(self.map[y, x]))]

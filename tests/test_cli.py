@@ -84,6 +84,51 @@ def test_expand_images(tmp_path):
         expand_images([str(tmp_path / "empty")])
 
 
+def test_patterns_that_match_no_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "why").mkdir()
+    (tmp_path / "wha").write_text("no image")
+    # A question may end in a question mark, whatever lies around.
+    assert split_arguments(["a.jpg", "wh?"], []) == (["a.jpg"], ["wh?"])
+    for words in (["wh?", "a cat"], ["a.jpg", "photo/"]):
+        with pytest.raises(ImageError, match="does not exist"):
+            split_arguments(words, [])
+    assert split_arguments(["a.jpg"], ["x", "x"]) == (["a.jpg"], ["x"])
+    assert len(expand_images(["a.jpg", str(tmp_path / "a.jpg")])) == 1
+
+
+def test_maps_spare_inputs_and_other_results(run, tmp_path):
+    shutil.copy(samples.path("chelsea"), tmp_path / "cat_map.png")
+    before = (tmp_path / "cat_map.png").read_bytes()
+    assert run("predict", "cat_map.png", "x", "-o", "cat.png", "--map")[0] == 0
+    assert (tmp_path / "cat_map.png").read_bytes() == before
+    code, out, _ = run("predict", "cat_map.png", "-t", "x", "-t", "x_map", "--map-format", "png", "-o", "q")
+    assert code == 0
+    assert len(out.split()) == len(set(out.split())) == 5
+
+
+def test_folder_that_may_be_a_text_is_noted(run, tmp_path, photos):
+    shutil.copytree(photos, tmp_path / "cat")
+    code, _, err = run("predict", samples.path("coffee"), "cat", "-o", "out")
+    assert code == 0
+    assert err == "note: cat is a folder here; if it is the text, put it after --text\n"
+
+
+def test_output_that_fails_stops_the_batch(run, photos, tmp_path):
+    (tmp_path / "file").write_text("x")
+    code, out, err = run("predict", photos, "a thing", "-o", "file")
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert "cannot write" in err
+
+
+def test_text_that_is_no_unicode(run):
+    code, _, err = run("predict", samples.path("coffee"), "caf\udce9")
+    assert code == 1
+    assert "is not valid Unicode" in err
+
+
 def test_slug():
     assert slug("A man, in a Raincoat!") == "a-man-in-a-raincoat"
     assert slug("../../etc/passwd") == "etc-passwd"
@@ -139,6 +184,7 @@ def test_predict_json(run, predictor):
         assert record["peaks"][0]["value"] == pytest.approx(1, abs=0.02)
         assert 1 <= len(record["peaks"]) <= 5
         assert {"decode", "text", "generator", "resize"} <= set(record["milliseconds"])
+        assert Path(record["overlay"]).is_file()
         assert record["device"] == "cpu"
         assert record["bundle"] == predictor.bundle.manifest.bundle_id
 

@@ -123,7 +123,9 @@ def test_related_words_are_closer_than_unrelated_ones(predictor):
 
 def test_long_text_is_cut_aloud(predictor):
     text = " ".join(["lamp"] * 499 + ["zebra"])
-    with pytest.warns(PromptWarning, match=r'more than 77 tokens and was cut: "\.\.\.lamp.*zebra"'):
+    with pytest.warns(
+        PromptWarning, match=r'more than 77 tokens and was cut: "lamp .*\.\.\. zebra" \(425 of 500'
+    ):
         cut = predictor.embed([text])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -133,6 +135,12 @@ def test_long_text_is_cut_aloud(predictor):
 @pytest.mark.parametrize("text", ["🦒", "日本語", "؟", "!!!", "naïve café"])
 def test_any_script(predictor, text):
     assert np.isfinite(predictor.predict(samples.path("coffee"), text).map).all()
+
+
+@pytest.mark.parametrize("text", [5, [5], ["a dog", b"cat"], {"a"}])
+def test_text_that_is_no_text(predictor, text):
+    with pytest.raises(PromptError, match="was given as text"):
+        predictor.predict(samples.path("coffee"), text)
 
 
 def test_empty_texts(predictor):

@@ -31,6 +31,16 @@ def test_enlarged_to_the_photo(result):
     assert result.map.max() <= 1
 
 
+def test_peak_is_in_the_middle_of_its_bump():
+    """Overshoot that is cut off would leave a plateau; here the top spans four equal cells."""
+    grid = np.zeros((8, 8), np.float32)
+    grid[3:5, 3:5] = 1
+    result = SaliencyResult.from_grid(np.zeros((400, 400, 3), np.uint8), None, grid)
+    assert max(abs(value - 199.5) for value in result.peak) <= 1
+    assert (result.map == result.map.max()).sum() <= 4
+    assert len(result.peaks()) == 1
+
+
 def test_peak_is_the_largest_value(result):
     x, y = result.peak
     assert result.map[y, x] == result.map.max()

@@ -19,8 +19,8 @@ __all__ = ["expand_images", "slug", "split_arguments"]
 def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str | None]]:
     """Separate images from the text.
 
-    A word that names an existing file or folder, or a glob that matches, is an image. A last word
-    that does not is the text, unless it looks like the path of an image.
+    A word that names an existing file or folder, or a pattern that matches images, is an image. A
+    last word that does not is the text, unless it looks like the path of an image or a folder.
 
     Args:
         words: arguments in order.
@@ -51,7 +51,7 @@ def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[st
         raise ImageError(
             f'no image was given, only the text "{prompts[-1]}": put the path of an image before it'
         )
-    return images, [*prompts] or [None]
+    return images, list(dict.fromkeys(prompts)) or [None]
 
 
 def expand_images(words: Sequence[str]) -> list[Path]:
@@ -72,8 +72,12 @@ def expand_images(words: Sequence[str]) -> list[Path]:
         elif path.exists():
             files.append(path)
         else:
-            files += sorted(Path(match) for match in glob.glob(word) if Path(match).is_file())  # noqa: PTH207 - the pattern may be absolute
-    return list(dict.fromkeys(files))
+            files += _matches(word)
+    # The same file under two names is one image.
+    first: dict[Path, Path] = {}
+    for file in files:
+        first.setdefault(file.resolve(), file)
+    return list(first.values())
 
 
 def slug(text: str | None, length: int = 40) -> str:
@@ -90,11 +94,17 @@ def _exists(word: str) -> bool:
         # An empty path would be the current folder; here it is an empty text.
         return False
     try:
-        return Path(word).exists() or bool(glob.glob(word))  # noqa: PTH207 - the pattern may be absolute
+        return Path(word).exists() or bool(_matches(word))
     except OSError:
         # A long text is no possible name of a file.
         return False
 
 
+def _matches(pattern: str) -> list[Path]:
+    """Images that a pattern matches; other files do not count, so a question mark may end a text."""
+    found = sorted(Path(match) for match in glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
+    return [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+
+
 def _looks_like_image(word: str) -> bool:
-    return Path(word).suffix.lower() in IMAGE_SUFFIXES
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES or word.endswith("/")

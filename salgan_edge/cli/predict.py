@@ -8,14 +8,14 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from salgan_edge.errors import ImageError, OutputError, SalganEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from salgan_edge.predictor import SaliencyPredictor
     from salgan_edge.result import SaliencyResult
@@ -51,8 +51,9 @@ def predict(
     ] = None,
     save_map: Annotated[bool, typer.Option("--map", help="Also write the bare map.")] = False,
     map_format: Annotated[
-        _MapFormat, typer.Option(help="Of the bare map: 16-bit PNG or float32 .npy.")
-    ] = _MapFormat.png,
+        _MapFormat | None,
+        typer.Option(help="Of the bare map: 16-bit PNG (default) or float32 .npy; implies --map."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and text.")
     ] = False,
@@ -70,29 +71,52 @@ def predict(
 
     words, texts = split_arguments(arguments, text or [])
     files = expand_images(words)
+    if texts == [None] and len(words) > 1 and Path(words[-1]).is_dir():
+        typer.echo(f"note: {words[-1]} is a folder here; if it is the text, put it after --text", err=True)
     names = _Names(output, files, texts)
     with _one_line_warnings():
         predictor = SaliencyPredictor.load(bundle, device=device.value, threads=threads)
+    suffix = f".{(map_format or _MapFormat.png).value}" if save_map or map_format else None
     failed = 0
-    for file in _progress(files):
-        try:
-            with _one_line_warnings():
-                results = predictor.predict(file, texts)
-            written = names.write(file, results, map_suffix=f".{map_format.value}" if save_map else None)
-        except (ImageError, OutputError) as error:
-            if len(files) == 1:
-                raise
-            typer.echo(f"error: {error}", err=True)
-            failed += 1
-            continue
-        if as_json:
-            for result in results:
-                typer.echo(json.dumps(_record(file, result, predictor), ensure_ascii=False))
-        elif len(files) == 1 or not sys.stderr.isatty():
-            for path in written:
-                typer.echo(path)
+    with _lines(files, bar=len(files) > 1 and not as_json) as (ordered, show):
+        for file in ordered:
+            try:
+                with _one_line_warnings():
+                    results = predictor.predict(file, texts)
+            except ImageError as error:
+                if len(files) == 1:
+                    raise
+                show(f"error: {error}", True)
+                failed += 1
+                continue
+            written = names.write(file, results, suffix)
+            if as_json:
+                for result, paths in zip(results, written.results, strict=True):
+                    show(json.dumps(_record(file, result, paths, predictor), ensure_ascii=False), False)
+            else:
+                for path in (*(path for paths in written.results for path in paths.values()), *written.sheet):
+                    show(str(path), False)
     if failed:
-        raise SalganEdgeError(f"{failed} of {len(files)} images could not be used; the others were written")
+        rest = "" if failed == len(files) else "; the others were written"
+        raise SalganEdgeError(f"{failed} of {len(files)} images could not be used{rest}")
+
+
+@contextlib.contextmanager
+def _lines(files: list[Path], *, bar: bool) -> Iterator[tuple[Iterable[Path], Callable[[str, bool], None]]]:
+    """The files, and a function that shows a line (on standard error if the second argument is true).
+
+    A person who watches sees a progress bar if `bar`, and the lines when it is done.
+    """
+    if not (bar and sys.stderr.isatty() and sys.stdout.isatty()):
+        yield files, lambda line, err: typer.echo(line, err=err)
+        return
+    held: list[tuple[str, bool]] = []
+    try:
+        with typer.progressbar(files, label="predicting", file=sys.stderr) as shown:
+            yield shown, lambda line, err: held.append((line, err))
+    finally:
+        for line, err in held:
+            typer.echo(line, err=err)
 
 
 @contextlib.contextmanager
@@ -105,16 +129,9 @@ def _one_line_warnings() -> Iterator[None]:
         typer.echo(f"warning: {message}", err=True)
 
 
-def _progress(files: list[Path]) -> Iterator[Path]:
-    """The files, with a bar on standard error if there are several and a person watches."""
-    if len(files) == 1 or not sys.stderr.isatty():
-        yield from files
-        return
-    with typer.progressbar(files, label="predicting", file=sys.stderr) as bar:
-        yield from bar
-
-
-def _record(file: Path, result: SaliencyResult, predictor: SaliencyPredictor) -> dict[str, Any]:
+def _record(
+    file: Path, result: SaliencyResult, paths: dict[str, Path], predictor: SaliencyPredictor
+) -> dict[str, Any]:
     peaks = result.peaks(5)
     return {
         "file": str(file),
@@ -124,9 +141,17 @@ def _record(file: Path, result: SaliencyResult, predictor: SaliencyPredictor) ->
         "peak": {"x": peaks[0].x, "y": peaks[0].y},
         "peaks": [{"x": p.x, "y": p.y, "value": round(p.value, 4)} for p in peaks],
         "milliseconds": {stage: round(time, 3) for stage, time in result.milliseconds.items()},
+        **{what: str(path) for what, path in paths.items()},
         "device": predictor.device,
         "bundle": predictor.bundle.manifest.bundle_id,
     }
+
+
+class _Written(NamedTuple):
+    """Files of one image: overlay (and map) of each result, and the sheet if there is one."""
+
+    results: list[dict[str, Path]]
+    sheet: list[Path]
 
 
 class _Names:
@@ -152,21 +177,21 @@ class _Names:
             raise OutputError(f"{output} is an input: give another --output")
         self._taken: set[Path] = {file.resolve() for file in files}
 
-    def write(self, file: Path, results: Sequence[SaliencyResult], map_suffix: str | None) -> list[Path]:
-        """Write the overlays, the maps if wanted, and a sheet of several; the paths written."""
+    def write(self, file: Path, results: Sequence[SaliencyResult], map_suffix: str | None) -> _Written:
+        """Write the overlays, the maps if wanted, and a sheet of several."""
         from salgan_edge.cli.arguments import slug  # noqa: PLC0415
 
-        written = []
+        written = _Written([], [])
         for result in results:
-            path = self._file or self._free(f"{file.stem}_{slug(result.text)}", ".png")
-            result.save(path)
-            written.append(path)
+            paths = {"overlay": self._file or self._free(f"{file.stem}_{slug(result.text)}", ".png")}
+            result.save(paths["overlay"])
             if map_suffix:
-                bare = path.with_name(f"{path.stem}_map{map_suffix}")
-                result.save_map(bare)
-                written.append(bare)
+                overlay = paths["overlay"]
+                paths["map"] = self._free(f"{overlay.stem}_map", map_suffix, overlay.parent)
+                result.save_map(paths["map"])
+            written.results.append(paths)
         if len(results) > 1:
-            written.append(self._sheet(file, results))
+            written.sheet.append(self._sheet(file, results))
         return written
 
     def _sheet(self, file: Path, results: Sequence[SaliencyResult]) -> Path:
@@ -178,11 +203,12 @@ class _Names:
         write_image(path, render.sheet(results[0].image, [result.overlay() for result in results], captions))
         return path
 
-    def _free(self, stem: str, suffix: str) -> Path:
+    def _free(self, stem: str, suffix: str, folder: Path | None = None) -> Path:
         """A path that no other result of this run has, and no input."""
-        path, number = self._folder / f"{stem}{suffix}", 1
+        folder = folder or self._folder
+        path, number = folder / f"{stem}{suffix}", 1
         while path.resolve() in self._taken:
             number += 1
-            path = self._folder / f"{stem}-{number}{suffix}"
+            path = folder / f"{stem}-{number}{suffix}"
         self._taken.add(path.resolve())
         return path
