@@ -153,17 +153,12 @@ class SaliencyPredictor:
             _check_text(text)
         missing = list(dict.fromkeys(t for t in texts if t is not None and t not in self._vectors))
         fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
+        for text in dict.fromkeys(t for t in texts if t is not None):
+            if text in fresh:
+                self._vectors[text] = fresh[text]
+            self._vectors.move_to_end(text)
         zero = np.zeros(self.bundle.manifest.embedding_dimension, np.float32)
-        rows = []
-        for text in texts:
-            if text is None:
-                rows.append(zero)
-                continue
-            rows.append(fresh[text] if text in fresh else self._vectors[text])
-        for text in texts:
-            if text is not None:
-                self._vectors[text] = fresh[text] if text in fresh else self._vectors[text]
-                self._vectors.move_to_end(text)
+        rows = [zero if text is None else self._vectors[text] for text in texts]
         while len(self._vectors) > _CACHED_PROMPTS:
             self._vectors.popitem(last=False)
         return np.stack(rows)

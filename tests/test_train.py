@@ -14,9 +14,10 @@ torch = pytest.importorskip("torch")
 from salgan_edge.train import losses  # noqa: E402
 from salgan_edge.train.config import DistillConfig, TrainConfig, changed  # noqa: E402
 from salgan_edge.train.data import text_vectors  # noqa: E402
+from salgan_edge.train.data.coco import COCO_CLASSES  # noqa: E402
 from salgan_edge.train.data.gaze import GazeFolder, photos  # noqa: E402
 from salgan_edge.train.data.objects import Detection, object_map, prompts_for  # noqa: E402
-from salgan_edge.train.data.samples import _cropped, _mirrored, to_grid  # noqa: E402
+from salgan_edge.train.data.samples import TrainingSet, _cropped, _mirrored, to_grid  # noqa: E402
 from salgan_edge.train.data.split import split_names  # noqa: E402
 from salgan_edge.train.distill import agreement, distill  # noqa: E402
 from salgan_edge.train.ema import Average  # noqa: E402
@@ -110,6 +111,38 @@ def test_mirrored_text_and_crop():
     # Photo and maps were moved alike (a cell is four pixels).
     assert abs(y / 4 - my) < 1.5
     assert abs(x / 4 - mx) < 1.5
+
+
+def test_absent_objects_are_really_absent(gaze_data):
+    """A photo that no detector looked at gets no object prompts; one with a huge dog never "no dog"."""
+    folder = GazeFolder(gaze_data / "sjtu_tis")
+    true = text_vectors.true_vectors(gaze_data / "clip_text")
+    whole = (0.0, 0.0, 1.0, 1.0)
+    everything = [Detection(name, 0.9, whole) for name in COCO_CLASSES if name != "cat"]
+    detections = {f"sjtu_tis/{pair.image}": everything for pair in folder.pairs}
+    config = changed(TrainConfig(), size=64, prompts=6, text_noise=0.0)
+
+    def resize(_photo):
+        return np.zeros((64, 64, 3), np.uint8)
+
+    def encode(texts):
+        # Recognisable: the class prompt's true vector for what names a cat, ones for all else.
+        return np.stack(
+            [
+                true.vectors[true.texts.index("a cat")] if "cat" in t else np.ones(512, np.float32)
+                for t in texts
+            ]
+        )
+
+    random = np.random.default_rng(0)
+    seen = TrainingSet([folder], detections, resize, encode, true, true, config, 8)
+    batch = seen.batch(range(4), random)
+    assert (batch.weight > 0).all()
+    # The only absent class is the cat.
+    cat = torch.from_numpy(true.vectors[true.texts.index("a cat")])
+    assert torch.allclose(batch.text[:, 4:], cat.expand(4, 2, 512), atol=1e-6)
+    unseen = TrainingSet([folder], {}, resize, encode, true, true, config, 8)
+    assert (unseen.batch(range(4), random).weight[:, 4:] == 0).all()
 
 
 def test_held_out_names_spare_coco(gaze_data):

@@ -45,6 +45,8 @@ class Photo:
     """Texts and human maps (grid, grid); the empty text is free viewing and comes first."""
     objects: dict[str, list[Detection]] = field(default_factory=dict)
     """Objects by class, of a fitting size."""
+    seen: set[str] | None = None
+    """Classes detected at any size; None where no detector looked."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class TrainingSet:
 
     Args:
         folders: gaze folders; their names are those of `DOMAINS`.
-        detections: objects by ``folder/photo``.
+        detections: objects by ``folder/photo``; a photo that is missing was not looked at.
         resize: photo (H, W, 3) to the network's input (size, size, 3), as the graph does it.
         encode: texts to vectors (n, dimension) with the text encoder that will be shipped.
         true: true CLIP vectors, used in place of the encoder's for a share of the class prompts.
@@ -99,7 +101,9 @@ class TrainingSet:
                     pixels=resize(folder.image(name)),
                     gaze=[(pair.text, to_grid(folder.saliency_map(pair), grid)) for pair in ordered],
                 )
-                for found in detections.get(f"{folder.name}/{name}", []):
+                detected = detections.get(f"{folder.name}/{name}")
+                photo.seen = None if detected is None else {found.name for found in detected}
+                for found in detected or []:
                     if _OBJECT_AREA[0] <= found.area <= _OBJECT_AREA[1]:
                         photo.objects.setdefault(found.name, []).append(found)
                 self.photos.append(photo)
@@ -146,7 +150,10 @@ class TrainingSet:
         for text, target in gaze[: config.prompts]:
             drawn.append((self._caption_vector(_mirrored(text) if flip else text, random), target, human))
         while len(drawn) < config.prompts:
-            drawn.append(self._object(photo, random))
+            # Without a detector nothing is known of objects; the free place then counts nothing.
+            drawn.append(
+                (*drawn[0][:2], 0.0) if photo.seen is None else self._object(photo, photo.seen, random)
+            )
         vectors = np.stack([vector for vector, _, _ in drawn])
         noise = random.normal(0, config.text_noise, vectors.shape).astype(np.float32)
         vectors = np.where(np.any(vectors != 0, axis=1, keepdims=True), vectors + noise, vectors)
@@ -166,13 +173,15 @@ class TrainingSet:
             return self._teacher[text]
         return self._vectors[text]
 
-    def _object(self, photo: Photo, random: np.random.Generator) -> tuple[Floats, Floats, float]:
+    def _object(
+        self, photo: Photo, seen: set[str], random: np.random.Generator
+    ) -> tuple[Floats, Floats, float]:
         """An object prompt: something there, two things there, or something absent."""
         free = photo.gaze[0][1]
         names = sorted(photo.objects)
         weight = self._config.object_weight
         if not names or random.random() < _ABSENT_SHARE:
-            absent = [name for name in COCO_CLASSES if name not in photo.objects]
+            absent = [name for name in COCO_CLASSES if name not in seen]
             return self._object_vector(str(random.choice(absent)), 1, random), free, weight / 2
         if len(names) > 1 and random.random() < _PAIR_SHARE:
             first, second = (str(name) for name in random.choice(names, 2, replace=False))
