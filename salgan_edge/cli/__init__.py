@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from salgan_edge._version import __version__
+from salgan_edge.cli import data
+from salgan_edge.cli.distill import distill
 from salgan_edge.cli.evaluate import evaluate
 from salgan_edge.cli.export import export
 from salgan_edge.cli.predict import predict
-from salgan_edge.cli.training import distill, train
+from salgan_edge.cli.train import train
 from salgan_edge.errors import SalganEdgeError
 
 __all__ = ["app", "main"]
@@ -48,6 +50,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(train)
 app.command()(distill)
+app.add_typer(data.app)
 
 
 def main() -> None:

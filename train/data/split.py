@@ -6,9 +6,11 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["SPLIT_ID", "split_names"]
+__all__ = ["SPLITS", "SPLIT_ID", "split_names", "split_photos"]
+
+SPLITS = ("train", "validation", "test")
 
 SPLIT_ID = "sha256-70/15/15-v1"
 """Names the rule below; written into checkpoints and bundles."""
@@ -27,3 +29,23 @@ def split_names(names: Iterable[str]) -> dict[str, str]:
         name: "train" if n < train else "validation" if n < train + validation else "test"
         for n, name in enumerate(ordered)
     }
+
+
+def split_photos(
+    conditions: Mapping[str, Collection[str]], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The split of each photo of a data set.
+
+    Photos with a text for the whole scene (condition ``whole``) and all others are split apart by
+    `split_names`, so that every condition of SJTU-TIS has its share in each split.
+
+    Args:
+        conditions: viewing conditions by photo.
+        given: splits that the data set prescribes, by photo; they win, and the rule divides the rest.
+    """
+    given = given or {}
+    free = [name for name in conditions if name not in given]
+    whole = [name for name in free if "whole" in conditions[name]]
+    others = [name for name in free if "whole" not in conditions[name]]
+    prescribed = {name: given[name] for name in conditions if name in given}
+    return {**split_names(whole), **split_names(others), **prescribed}

@@ -1,0 +1,136 @@
+"""`salgan-edge data`: pack data sets of human gaze, and see what a packed folder holds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from salgan_edge.errors import DataError
+from salgan_edge.train.data.prepare.layout import LayoutName, SplitChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from salgan_edge.train.data.prepare.show import Contents
+
+__all__ = ["app"]
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="data",
+    help="Data of human gaze: pack published sets, see what a packed folder holds.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="Folder of the data set as published.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Packed folder to write.")],
+    layout: Annotated[
+        LayoutName, typer.Option(help="How the source is laid out; folder: images beside maps.")
+    ] = LayoutName.auto,
+    images: Annotated[Path | None, typer.Option(help="Folder of photos; default: by usual names.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Folder of saliency maps; likewise.")] = None,
+    fixations: Annotated[Path | None, typer.Option(help="Folder of fixations; likewise.")] = None,
+    texts: Annotated[Path | None, typer.Option(help="SJTU-TIS's texts: .json, .csv or .xlsx.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column of image names in it.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of texts.")] = None,
+    condition_column: Annotated[str | None, typer.Option(help="Column of conditions, if any.")] = None,
+    split: Annotated[
+        SplitChoice,
+        typer.Option(
+            help="auto: as in folders train, val, test, else 70/15/15 by rule; or all photos in one."
+        ),
+    ] = SplitChoice.auto,
+    max_side: Annotated[int, typer.Option(min=32, help="Longest side of photos in pixels.")] = 512,
+    blur: Annotated[
+        float | None,
+        typer.Option(help="One degree of visual angle as a share of the width, to blur fixations."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Written into dataset.json, as the next two.")] = "",
+    licence: Annotated[str, typer.Option(help="Terms of the data.")] = "",
+    origin: Annotated[str, typer.Option(help="Where the data comes from.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a packed folder.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Write nothing if anything is left out.")] = False,
+) -> None:
+    """Pack a data set: SJTU-TIS as published, or any folder of images with maps or fixations.
+
+    salgan-edge data prepare SJTU-TIS --output data/sjtu_tis
+    """
+    from salgan_edge.train.data.info import DatasetInfo  # noqa: PLC0415
+    from salgan_edge.train.data.prepare.build import prepare as run  # noqa: PLC0415
+    from salgan_edge.train.data.prepare.layout import PrepareOptions  # noqa: PLC0415
+    from salgan_edge.train.data.prepare.show import contents  # noqa: PLC0415
+    from salgan_edge.train.data.prepare.texts import Columns  # noqa: PLC0415
+
+    try:
+        info = DatasetInfo(name, licence, origin, DatasetInfo.blur_degree_share if blur is None else blur)
+        options = PrepareOptions(
+            layout=layout, images=images, maps=maps, fixations=fixations, texts=texts,
+            columns=Columns(image_column, text_column, condition_column), split=split,
+            max_side=max_side, info=info, overwrite=overwrite, strict=strict,
+        )  # fmt: skip
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    folder = run(
+        source,
+        output,
+        options,
+        progress=lambda groups: _progress(groups, "packing"),
+        report=lambda line: typer.echo(line, err=True),
+    )
+    typer.echo(_table(contents(folder, check=False)))
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="Packed folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what a packed folder holds, and check every file of it."""
+    import dataclasses  # noqa: PLC0415
+
+    from salgan_edge.train.data.gaze import GazeFolder  # noqa: PLC0415
+    from salgan_edge.train.data.prepare.show import contents  # noqa: PLC0415
+
+    found = contents(GazeFolder(folder), lambda groups: _progress(groups, "reading"))
+    typer.echo(
+        json.dumps(dataclasses.asdict(found), indent=2, ensure_ascii=False) if as_json else _table(found)
+    )
+    if found.problems:
+        raise DataError(f"{folder} cannot be used as it is: {'; '.join(found.problems)}")
+
+
+def _progress(groups: Sequence[T], label: str) -> Iterable[T]:
+    if not sys.stderr.isatty():
+        yield from groups
+        return
+    with typer.progressbar(groups, label=label, file=sys.stderr) as bar:
+        yield from bar
+
+
+def _table(found: Contents) -> str:
+    about = "; ".join(part for part in (found.licence, found.source) if part)
+    conditions = list(found.all.conditions)
+    heading = ["photos", "pairs", *conditions, "fixations"]
+    lines = [f"{found.folder}: {found.name}" + (f" ({about})" if about else ""), ""]
+    lines.append(f"{'':<12}" + "".join(f"{word:>12}" for word in heading))
+    for label, part in {**found.splits, "all": found.all}.items():
+        figures = [part.photos, part.pairs, *(part.conditions.get(c, 0) for c in conditions), part.fixations]
+        lines.append(f"{label:<12}" + "".join(f"{figure:>12}" for figure in figures))
+    pairs, drawn, watched = found.all.pairs, found.all.pairs_with_maps, found.all.pairs_with_fixations
+    lines += ["", f"splits: {found.split}"]
+    blurred = f"; the others are fixations blurred by {found.blur_degree_share:.3f} of the width"
+    lines.append(f"published maps: {drawn} of {pairs} pairs" + (blurred if drawn < pairs else ""))
+    if watched < pairs:
+        lines.append(f"fixations: {watched} of {pairs} pairs; no NSS, AUC or IG for the others")
+    for condition, texts in found.texts.items():
+        lines.append(f"{condition}: " + " | ".join(texts))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Packing published gaze data into the folders that training and evaluation read."""

@@ -1,0 +1,244 @@
+"""What viewers were told, from JSON or a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from salgan_edge.train.data.prepare.conditions import condition_named, parse_name, short_name
+
+from salgan_edge.errors import DataError, MissingDependencyError
+from salgan_edge.images import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from salgan_edge.train.data.problems import Problems
+
+__all__ = ["TEXT_SUFFIXES", "Columns", "Texts", "read_texts"]
+
+TEXT_SUFFIXES = (".json", ".csv", ".xlsx")
+
+_IMAGE_COLUMNS = (
+    "image",
+    "imagename",
+    "img",
+    "imgname",
+    "file",
+    "filename",
+    "name",
+    "photo",
+    "imageid",
+    "id",
+    "图片",
+)
+_TEXT_COLUMNS = ("text", "caption", "description", "prompt", "sentence", "文本")
+_CONDITION_COLUMNS = ("condition", "type", "kind", "category", "texttype", "描述种类")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of columns; None: found by usual names."""
+
+    image: str | None = None
+    text: str | None = None
+    condition: str | None = None
+
+
+@dataclass
+class Texts:
+    """Texts by photo and condition."""
+
+    path: Path
+    by_name: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Keys are the photo's `short_name` and the condition; no text is empty."""
+    clashing: set[tuple[str, str]] = field(default_factory=set)
+    """Keys that were given several different texts: none of them is used."""
+
+    def add(self, name: str, text: str, condition: str | None = None) -> None:
+        """A text under the name of a photo or of its file, with or without the condition's number.
+
+        A condition of its own wins over the number in the name.
+        """
+        stem = name.strip()
+        if PurePath(stem).suffix.lower() in IMAGE_SUFFIXES | {".mat"}:
+            stem = stem[: -len(PurePath(stem).suffix)]
+        photo, numbered = parse_name(stem)
+        key = (short_name(photo), condition or numbered)
+        if self.by_name.setdefault(key, text.strip()) != text.strip():
+            self.clashing.add(key)
+
+    def find(self, photo: str, condition: str, *, only_text: bool, problems: Problems) -> str:
+        """The text of a photo under a condition, empty where there is none.
+
+        Args:
+            photo: name of the photo.
+            condition: what its viewers were told.
+            only_text: whether the photo has just one text: ``whole`` and ``general`` then mean the same.
+            problems: gets a clash.
+        """
+        names = [condition]
+        if only_text and condition in ("whole", "general"):
+            names = [condition, "general" if condition == "whole" else "whole"]
+        for name in names:
+            key = (short_name(photo), name)
+            if key in self.clashing:
+                problems.add(f"pairs with several texts in {self.path.name}", f"{photo} {condition}")
+                return ""
+            if self.by_name.get(key):
+                return self.by_name[key]
+        return ""
+
+
+def read_texts(path: Path, columns: Columns) -> Texts:
+    """Read a table of texts.
+
+    JSON: an object of texts by name, of objects of texts by condition by name, or a list of objects;
+    ``.csv`` and ``.xlsx`` (every sheet that has the columns): a heading and a row for each text.
+
+    Raises:
+        DataError: the file is unreadable or has none of these forms, or a column is missing.
+        MissingDependencyError: ``.xlsx`` without openpyxl.
+    """
+    texts = Texts(path)
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        _add_json(texts, _json(path), columns)
+    elif suffix == ".csv":
+        _add_rows(texts, _csv(path), columns, None)
+    elif suffix == ".xlsx":
+        sheets = _sheets(path)
+        usable = {
+            title: rows
+            for title, rows in sheets.items()
+            if rows and _missing_columns(rows[0], columns) is None
+        }
+        if not usable:
+            raise DataError(
+                f"{path} has no sheet with an image and a text column: found {_listed(sheets)}; name them with --image-column and --text-column"
+            )
+        for title, rows in usable.items():
+            _add_rows(texts, rows, columns, condition_named(title))
+    else:
+        raise DataError(
+            f"{path} is no table of texts: {', '.join(TEXT_SUFFIXES)} were expected; save a spreadsheet as .xlsx or .csv"
+        )
+    if not texts.by_name:
+        raise DataError(f"{path} holds no texts")
+    return texts
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
+def _add_json(texts: Texts, content: Any, columns: Columns) -> None:
+    if isinstance(content, list) and content and all(isinstance(row, dict) for row in content):
+        _add_rows(texts, content, columns, None)
+        return
+    if not isinstance(content, dict):
+        raise DataError(f"{texts.path} holds neither an object of texts by image name nor a list of objects")
+    for name, value in content.items():
+        if isinstance(value, Mapping) and all(condition_named(str(word)) for word in value):
+            for word, text in value.items():
+                texts.add(name, _cell(text), condition_named(str(word)))
+        elif value is None or isinstance(value, str):
+            texts.add(name, value or "")
+        else:
+            raise DataError(
+                f"{texts.path}: {name!r} is {json.dumps(value)[:60]}, a text was expected, or an object of texts by condition"
+            )
+
+
+def _csv(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {error}; save it in UTF-8") from error
+    # Spreadsheet programs write semicolons where the comma is the decimal mark; a sniffer would be
+    # misled by the commas of the texts, the heading is not.
+    heading = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=heading.count)
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def _sheets(path: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        import openpyxl  # noqa: PLC0415 - only .xlsx needs it
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{path} needs openpyxl, which is not installed: pip install openpyxl, or save the texts as .csv"
+        ) from error
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        found: dict[str, list[dict[str, Any]]] = {}
+        for sheet in book.worksheets:
+            lines = sheet.iter_rows(values_only=True)
+            heading = [_cell(cell) for cell in next(lines, ())]
+            found[sheet.title] = [dict(zip(heading, line, strict=False)) for line in lines]
+        book.close()
+    except Exception as error:  # openpyxl lets through whatever zip and XML raise
+        raise DataError(f"{path} is no readable .xlsx file: {error}") from error
+    return found
+
+
+def _add_rows(
+    texts: Texts, rows: Iterable[Mapping[str, Any]], columns: Columns, condition: str | None
+) -> None:
+    """Rows of one table; `condition` is that of a table without such a column."""
+    rows = list(rows)
+    missing = _missing_columns(rows[0] if rows else {}, columns)
+    if missing is not None:
+        raise DataError(f"{texts.path} {missing}")
+    image = _column(rows[0], columns.image, _IMAGE_COLUMNS)
+    text = _column(rows[0], columns.text, _TEXT_COLUMNS)
+    kind = _column(rows[0], columns.condition, _CONDITION_COLUMNS)
+    for row in rows:
+        name = _cell(row.get(image or ""))
+        if name:
+            named = condition_named(_cell(row.get(kind))) if kind else None
+            texts.add(name, _cell(row.get(text or "")), named or condition)
+
+
+def _missing_columns(row: Mapping[str, Any], columns: Columns) -> str | None:
+    """What a table lacks, as the end of a sentence; None if nothing."""
+    for wanted, usual, option in (
+        (columns.image, _IMAGE_COLUMNS, "--image-column"),
+        (columns.text, _TEXT_COLUMNS, "--text-column"),
+        (columns.condition, _CONDITION_COLUMNS, "--condition-column"),
+    ):
+        optional = option == "--condition-column" and wanted is None
+        if not optional and _column(row, wanted, usual) is None:
+            label = f"column {wanted!r}" if wanted else f"column like {usual[0]}"
+            found = ", ".join(str(name) for name in row) or "no heading"
+            return f"has no {label}: found {found}; name it with {option}"
+    return None
+
+
+def _column(row: Mapping[str, Any], wanted: str | None, usual: tuple[str, ...]) -> str | None:
+    if wanted is not None:
+        return wanted if wanted in row else None
+    simple = {
+        str(name).strip().lower().replace("_", "").replace(" ", ""): name for name in reversed(list(row))
+    }
+    return next((simple[name] for name in usual if name in simple), None)
+
+
+def _listed(sheets: Mapping[str, list[dict[str, Any]]]) -> str:
+    return "; ".join(f"{title} ({', '.join(rows[0]) if rows else 'empty'})" for title, rows in sheets.items())
+
+
+def _cell(value: Any) -> str:
+    """A cell as text: spreadsheets have numbers where names are digits."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
