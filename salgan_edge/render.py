@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     FloatMap = npt.NDArray[np.float32]
 
-__all__ = ["heat_map", "overlay", "sheet"]
+__all__ = ["captioned", "heat_map", "overlay", "sheet"]
 
 _OPACITY = 0.75
 _SHEET_HEIGHT = 360
@@ -59,6 +59,14 @@ def sheet(image: Pixels, overlays: Sequence[Pixels], captions: Sequence[str]) ->
     for panel in panels:
         row += [gap, panel]
     return np.concatenate([*row[1:]], axis=1)
+
+
+def captioned(picture: Pixels, text: str) -> Pixels:
+    """A picture RGB (H, W, 3) under a line of text in a white strip, cut with dots where too long."""
+    canvas = np.full((_CAPTION_HEIGHT + picture.shape[0], picture.shape[1], 3), 255, np.uint8)
+    canvas[_CAPTION_HEIGHT:] = picture
+    _write(canvas, text)
+    return canvas
 
 
 def _panel(picture: Pixels, caption: str) -> Pixels:

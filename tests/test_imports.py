@@ -12,7 +12,7 @@ RUNTIME = (
     "salgan_edge.images", "salgan_edge.metrics", "salgan_edge.predictor", "salgan_edge.render",
     "salgan_edge.result", "salgan_edge.session", "salgan_edge.tokenizer", "salgan_edge.cli", "salgan_edge.samples",
     "salgan_edge.cli.arguments", "salgan_edge.cli.predict", "salgan_edge.cli.evaluate", "salgan_edge.cli.export",
-    "salgan_edge.cli.training", "salgan_edge.train.evaluate",
+    "salgan_edge.cli.train", "salgan_edge.cli.distill", "salgan_edge.train.evaluation.measure",
 )  # fmt: skip
 
 

@@ -1,11 +1,14 @@
-"""Metrics against values worked out by hand and against brute force."""
+"""Metrics against values worked out by hand, against brute force, and against pysaliency."""
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from golden.make_pysaliency import CASES, case
 
 from salgan_edge import metrics
 
@@ -101,3 +104,54 @@ def test_guide():
 def test_no_fixation(function):
     with pytest.raises(ValueError, match="without fixations"):
         function(np.ones((2, 2)), np.zeros((2, 2), int))
+
+
+def test_information_gain_with_a_uniform_share():
+    # Half of each density becomes uniform: (.75 + .5) / 2 against (.25 + .5) / 2.
+    share = {"uniform": 0.5}
+    value = metrics.information_gain(array([3, 1]), np.array([[1, 0]]), array([1, 3]), **share)
+    assert value == pytest.approx(math.log2(0.625 / 0.375), abs=1e-6)
+    # A 0 at a fixation is bounded by the share: a hundredth of 1/2 against the baseline's 1/2.
+    value = metrics.information_gain(array([1, 0]), np.array([[0, 1]]), array([1, 1]), uniform=0.01)
+    assert value == pytest.approx(math.log2(0.01), abs=1e-6)
+    with pytest.raises(ValueError, match="0 to 1 was expected"):
+        metrics.information_gain(array([1, 0]), np.array([[0, 1]]), array([1, 1]), uniform=2)
+
+
+# pysaliency as an oracle; the values were written by golden/make_pysaliency.py.
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return json.loads((Path(__file__).parent / "golden" / "pysaliency.json").read_text())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_metrics_are_pysaliencys(oracle, name):
+    made, told = case(name), oracle[name]
+    assert sum(part.sum() for part in made) == pytest.approx(told["sum"]), "numpy makes other numbers now"
+    assert metrics.cc(made.predicted, made.human) == pytest.approx(told["CC"], abs=1e-12)
+    assert metrics.sim(made.predicted, made.human) == pytest.approx(told["SIM"], abs=1e-12)
+    # Its epsilon has five digits, ours all; this shows where a prediction is 0.
+    assert metrics.kl_divergence(made.predicted, made.human) == pytest.approx(told["KL"], abs=1e-5)
+    assert metrics.nss(made.predicted, made.fixations) == pytest.approx(told["NSS"], abs=1e-12)
+    # With its negatives given, the shuffled area has no free choice: every fixation counts.
+    shuffled = metrics.shuffled_auc(made.predicted, made.fixations, made.other)
+    assert shuffled == pytest.approx(told["sAUC"], abs=1e-12)
+    if "IG" in told:  # minus infinity where a prediction without share is 0 at a fixation
+        gain = metrics.information_gain(made.predicted, made.fixations, made.baseline)
+        assert gain == pytest.approx(told["IG"], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_auc_judd_is_pysaliencys(oracle, name):
+    """Its area over all thresholds is ours, but that it counts repeated fixations."""
+    made, told = case(name), oracle[name]
+    exact = metrics.auc_judd(made.predicted, made.fixations)
+    unfixated = (made.fixations == 0).astype(int)
+    assert metrics.shuffled_auc(made.predicted, made.fixations, unfixated) == pytest.approx(told["AUC"])
+    repeated = made.fixations.max() > 1
+    assert exact == pytest.approx(told["AUC"], abs=5e-3 if repeated else 1e-12)
+    if not repeated and name not in ("few levels", "zeros"):
+        # Thresholds at the fixations alone, joined by straight lines, as in Judd's script.
+        assert 0 <= told["AUC-Judd"] - exact <= 1 / (2 * made.fixations.sum())

@@ -12,10 +12,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from salgan_edge.train.checkpoint import load_generator, save_generator
+from salgan_edge.train.evaluation.scores import Evaluation
 
 __all__ = ["annotate"]
 
@@ -36,18 +37,12 @@ def annotate(
 
     Raises:
         CheckpointError: `checkpoint` is missing or damaged.
+        DataError: a file holds no scores, or those of another format.
     """
     model, description = load_generator(checkpoint, size)
-    metrics = {}
+    metrics: dict[str, Any] = {}
     for file in scores:
-        measured = json.loads(file.read_text())
-        name = f"{measured['data']} {measured['split']}"
-        metrics[name] = {
-            "photos": measured["photos"],
-            "pairs": measured["pairs"],
-            "guide": None if measured["guide"] is None else round(measured["guide"], 4),
-            **{c: {m: round(v, 4) for m, v in row.items()} for c, row in measured["rows"].items()},
-        }
+        metrics |= Evaluation.summary(json.loads(file.read_text(encoding="utf-8")))
     save_generator(model, dataclasses.replace(description, metrics=metrics), output)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+import typer
+
 from salgan_edge.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["needs"]
+__all__ = ["needs", "usage_errors"]
 
 
 @contextlib.contextmanager
@@ -28,3 +30,12 @@ def needs(extra: str, *packages: str) -> Iterator[None]:
         raise MissingDependencyError(
             f"{error.name} is not installed: pip install 'salgan-edge[{extra}]' (with cpu or gpu beside it)"
         ) from error
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """A setting that is refused is wrong usage: exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

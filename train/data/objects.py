@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
+from salgan_edge.train.data.onnx_graph import needed_tensors
 from salgan_edge.train.data.text_vectors import name_variants
-from salgan_edge.train.networks.yolox import needed_tensors
 
 from salgan_edge import contract
 

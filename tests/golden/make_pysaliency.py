@@ -1,0 +1,123 @@
+"""Writes pysaliency.json: values of saliency metrics by an independent implementation.
+
+pysaliency 0.2.22 needs older packages than this project, so it has an environment of its own::
+
+    python3 -m venv oracle && oracle/bin/pip install "numpy<2.4" "setuptools<81" torch "pysaliency==0.2.22"
+    oracle/bin/python tests/golden/make_pysaliency.py
+
+(torch is imported by pysaliency, not used.) Maps and fixations are made by `case`, which
+tests/test_metrics.py imports, so the file holds the values alone. numpy promises the same numbers
+from the same seed only for one generator and stream of versions; should they ever differ, the sums
+in the file tell, and the script is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+SHAPE = (24, 32)
+CASES = ("smooth", "smooth, repeated fixations", "few levels", "zeros", "one fixation")
+
+
+class Case(NamedTuple):
+    """Input of all metrics; maps float64 (24, 32), fixations integer counts."""
+
+    predicted: np.ndarray
+    human: np.ndarray
+    baseline: np.ndarray
+    fixations: np.ndarray
+    other: np.ndarray
+
+
+def case(name: str) -> Case:
+    """Random maps and fixations of one kind."""
+    random = np.random.Generator(np.random.PCG64(CASES.index(name)))
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+
+    def blobs(count: int) -> np.ndarray:
+        total = np.zeros(SHAPE)
+        for _ in range(count):
+            y, x, size = random.uniform(0, SHAPE[0]), random.uniform(0, SHAPE[1]), random.uniform(2, 6)
+            total += np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * size**2))
+        return total
+
+    def counts(density: np.ndarray, number: int) -> np.ndarray:
+        places = random.choice(density.size, number, p=(density / density.sum()).ravel())
+        return np.bincount(places, minlength=density.size).reshape(SHAPE)
+
+    human = blobs(3)
+    predicted = human + 0.7 * blobs(3) + 0.05 * random.random(SHAPE)
+    baseline = blobs(1) + 0.1
+    fixations = (counts(human, 40) > 0).astype(int)
+    if name == "smooth, repeated fixations":
+        fixations = counts(human**3, 60)
+    if name == "few levels":
+        predicted = np.floor(3 * predicted / predicted.max())
+    if name == "zeros":
+        predicted = np.maximum(predicted - 0.5, 0)
+    if name == "one fixation":
+        fixations = counts(human, 1)
+    return Case(predicted, human, baseline, fixations, counts(baseline, 80))
+
+
+def points(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of every fixation, repeated as often as it was made."""
+    y, x = np.nonzero(counts)
+    return np.repeat(x, counts[y, x]), np.repeat(y, counts[y, x])
+
+
+def values(name: str) -> dict[str, float]:
+    """What pysaliency says to a case."""
+    import pysaliency  # here, because the tests import this file without it
+    from pysaliency.metrics import CC, NSS, SIM, MIT_KLDiv
+
+    made = case(name)
+    stimuli = pysaliency.Stimuli([np.zeros((*SHAPE, 3))])
+
+    def fixations(counts: np.ndarray) -> object:
+        x, y = points(counts)
+        return pysaliency.Fixations.create_without_history(x, y, np.zeros(len(x), int))
+
+    class Map(pysaliency.SaliencyMapModel):
+        def _saliency_map(self, _stimulus: object) -> np.ndarray:
+            return made.predicted
+
+    class Density(pysaliency.Model):
+        def __init__(self, density: np.ndarray) -> None:
+            super().__init__()
+            self.density = density
+
+        def _log_density(self, _stimulus: object) -> np.ndarray:
+            with np.errstate(divide="ignore"):
+                return np.log(self.density / self.density.sum())
+
+    looked, elsewhere = fixations(made.fixations), fixations(made.other)
+    told = {
+        "sum": float(sum(part.sum() for part in made)),
+        "CC": CC(made.predicted, made.human),
+        "SIM": SIM(made.predicted, made.human),
+        "KL": MIT_KLDiv(made.predicted, made.human),
+        "NSS": np.mean(NSS(made.predicted, *points(made.fixations))),
+        "AUC": Map().AUC(stimuli, looked, nonfixations="unfixated", average="image"),
+        "AUC-Judd": Map().AUC_Judd(stimuli, looked),
+        "sAUC": Map().AUC(stimuli, looked, nonfixations=elsewhere, average="image"),
+        "IG": Density(made.predicted).information_gain(stimuli, looked, Density(made.baseline)),
+    }
+    return {metric: float(value) for metric, value in told.items() if np.isfinite(value)}
+
+
+def main() -> None:
+    """Write the file beside this one."""
+    warnings.simplefilter("ignore")
+    table = {name: values(name) for name in CASES}
+    path = Path(__file__).with_name("pysaliency.json")
+    path.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

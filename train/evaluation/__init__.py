@@ -1,0 +1,1 @@
+"""Scores bundles on human gaze, through ONNX Runtime alone."""
