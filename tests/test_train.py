@@ -1,9 +1,14 @@
-"""Training on a made-up folder: splits, losses by hand, resuming, distillation."""
+"""Training on a made-up folder: splits, samples, steps of the GAN, whole runs, resuming, the command."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import io
 import json
 import math
+import shlex
+import signal
 import sys
 
 import numpy as np
@@ -11,20 +16,30 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from salgan_edge.train import losses  # noqa: E402
-from salgan_edge.train.config import DistillConfig, TrainConfig, changed  # noqa: E402
+from lightning_fabric import Fabric  # noqa: E402
+from salgan_edge.train import loop, losses  # noqa: E402
+from salgan_edge.train.checkpoint import load_generator  # noqa: E402
+from salgan_edge.train.config import TrainConfig, changed, parse_settings  # noqa: E402
 from salgan_edge.train.data import text_vectors  # noqa: E402
+from salgan_edge.train.data.augment import draw_view  # noqa: E402
 from salgan_edge.train.data.coco import COCO_CLASSES  # noqa: E402
 from salgan_edge.train.data.gaze import GazeFolder, photos  # noqa: E402
 from salgan_edge.train.data.objects import Detection, object_map, prompts_for  # noqa: E402
-from salgan_edge.train.data.samples import TrainingSet, _cropped, _mirrored, to_grid  # noqa: E402
+from salgan_edge.train.data.samples import Batch, TrainingSet, _mirrored, to_grid  # noqa: E402
 from salgan_edge.train.data.split import split_names  # noqa: E402
-from salgan_edge.train.distill import agreement, distill  # noqa: E402
 from salgan_edge.train.ema import Average  # noqa: E402
-from salgan_edge.train.loop import Sources, train  # noqa: E402
+from salgan_edge.train.gan import Gan, train_step  # noqa: E402
+from salgan_edge.train.loop import Sources, TrainingInterrupted, train  # noqa: E402
+from salgan_edge.train.networks.discriminator import ConditionalDiscriminator, judge  # noqa: E402
+from salgan_edge.train.networks.paper import PaperGenerator  # noqa: E402
+from salgan_edge.train.predict import predict  # noqa: E402
+from salgan_edge.train.progress import Display  # noqa: E402
+from salgan_edge.train.recipes import recipe  # noqa: E402
+from salgan_edge.train.setup import load_data, make_discriminator, make_encoder  # noqa: E402
 
-from salgan_edge import cli, metrics  # noqa: E402
-from salgan_edge.errors import CheckpointError, DataError  # noqa: E402
+from salgan_edge import cli  # noqa: E402
+from salgan_edge.errors import CheckpointError, DataError, DeviceError  # noqa: E402
+from salgan_edge.images import read_image  # noqa: E402
 
 # Splits and data
 
@@ -99,18 +114,26 @@ def test_object_prompts():
     assert "an apple" in text_vectors.name_variants("a apple")
 
 
-def test_mirrored_text_and_crop():
+def test_mirrored_text():
     assert _mirrored("the dog on the left of the right lamp") == "the dog on the right of the left lamp"
-    pixels = np.zeros((64, 64, 3), np.uint8)
-    pixels[30:34, 40:44] = 255
-    maps = np.zeros((2, 16, 16), np.float32)
-    maps[:, 7:9, 10:11] = 1
-    changed_pixels, changed_maps = _cropped(pixels, maps, 0.7, np.random.default_rng(0))
-    y, x = np.unravel_index(changed_pixels[..., 0].argmax(), (64, 64))
-    my, mx = np.unravel_index(changed_maps[0].argmax(), (16, 16))
-    # Photo and maps were moved alike (a cell is four pixels).
-    assert abs(y / 4 - my) < 1.5
-    assert abs(x / 4 - mx) < 1.5
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_views_move_photo_and_maps_alike(mirrored):
+    pixels = np.zeros((80, 80, 3), np.uint8)
+    pixels[38:43, 60:65] = 255
+    maps = np.zeros((1, 32, 32), np.float32)
+    maps[0, 15:17, 24:26] = 1
+    for seed in range(5):
+        view = draw_view(TrainConfig(augment=0.99), np.random.default_rng(seed), mirrored=mirrored)
+        seen, map_seen = view.pixels(pixels, 64)[..., 0], view.maps(maps, 16)[0]
+        # The grey of the surroundings does not count.
+        y, x = (np.average(axis, weights=seen > 200) for axis in np.indices(seen.shape))
+        map_y, map_x = (np.average(axis, weights=map_seen) for axis in np.indices(map_seen.shape))
+        # A cell is four pixels; the middles of both are compared.
+        assert abs((y + 0.5) / 4 - (map_y + 0.5)) < 0.5
+        assert abs((x + 0.5) / 4 - (map_x + 0.5)) < 0.5
+        assert (x < 32) == mirrored
 
 
 def test_absent_objects_are_really_absent(gaze_data):
@@ -152,32 +175,7 @@ def test_held_out_names_spare_coco(gaze_data):
     assert all(text.startswith("a thing") for text in names.where(held).texts)
 
 
-# Losses
-
-
-def test_losses_by_hand():
-    target = torch.tensor([[0.5, 0.5]])
-    logits = torch.tensor([[math.log(0.25), math.log(0.75)]])
-    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
-    assert losses.divergence(logits, target).item() == pytest.approx(expected, abs=1e-6)
-    assert losses.divergence(logits, torch.softmax(logits, -1)).item() == pytest.approx(0, abs=1e-6)
-    assert losses.density(torch.tensor([[1.0, 3.0]])).tolist() == [[0.25, 0.75]]
-    perfect = losses.saliency_loss(logits, torch.softmax(logits, -1))
-    assert perfect.item() == pytest.approx(0, abs=1e-5)
-
-
-def test_losses_are_the_metrics():
-    """Two implementations, one in torch and one in numpy, on random maps."""
-    torch.manual_seed(0)
-    logits, human = torch.randn(3, 6, 7), torch.rand(3, 6, 7)
-    target = losses.density(human)
-    predicted = torch.softmax(logits.flatten(-2), -1).reshape(logits.shape)
-    for n in range(3):
-        p, h = predicted[n].numpy(), target[n].numpy()
-        assert losses.correlation(predicted, target)[n].item() == pytest.approx(metrics.cc(p, h), abs=1e-5)
-        assert losses.divergence(logits, target)[n].item() == pytest.approx(
-            metrics.kl_divergence(p, h), abs=1e-5
-        )
+# Parts of the loop
 
 
 def test_average_by_hand():
@@ -194,6 +192,133 @@ def test_average_by_hand():
     assert restored.model.weight.item() == average.model.weight.item()
 
 
+def test_recipes_and_settings():
+    paper = recipe("paper")
+    assert (paper.epochs, paper.batch_size, paper.learning_rate) == (50, 32, 0.002)
+    assert (paper.beta1, paper.beta2, paper.preset, paper.discriminator) == (0.5, 0.999, "paper", "map")
+    assert paper.content_weights() == {"bce": 1.0}
+    assert recipe("edge") == TrainConfig()
+    assert TrainConfig().content_weights() == {"kl": 1.0, "cc": 1.0}
+    settings = parse_settings(["epochs=5", " kl = 0.5", "extra_data=False", "text_cast=integer"])
+    assert settings == {"epochs": 5, "kl": 0.5, "extra_data": False, "text_cast": "integer"}
+    assert changed(TrainConfig(), **settings).text_cast == "integer"
+    with pytest.raises(ValueError, match="no recipe 'gan'; there are edge, edge-gan, paper"):
+        recipe("gan")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("epochs", "name=value was expected"),
+        ("epoch=3", r"no setting 'epoch'; there are adversarial, .*batch_size"),
+        ("epochs=3.5", "epochs is '3.5': a whole number"),
+        ("kl=much", "kl is 'much': a number"),
+        ("extra_data=1", "true or false"),
+    ],
+)
+def test_wrong_settings(assignment, message):
+    with pytest.raises(ValueError, match=message):
+        parse_settings([assignment])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"size": 100}, {"epochs": 0}, {"ema": 1.0}, {"nss": -1.0}, {"text_cast": "int"}, {"kl": 0.0, "cc": 0.0}]
+)  # fmt: skip
+def test_settings_are_checked(bad):
+    with pytest.raises(ValueError, match="every loss" if "cc" in bad else next(iter(bad))):
+        changed(TrainConfig(), **bad)
+
+
+def toy_batch(size=16, photos=4, prompts=2):
+    torch.manual_seed(0)
+    return Batch(
+        pixels=torch.randint(0, 256, (photos, size, size, 3), dtype=torch.uint8),
+        text=torch.randn(photos, prompts, 512),
+        target=losses.density(torch.rand(photos, prompts, size, size) ** 8),
+        weight=torch.ones(photos, prompts),
+        domain=torch.zeros(photos, dtype=torch.long),
+    )
+
+
+@pytest.mark.parametrize("kind", ["map", "conditional"])
+def test_a_step_of_the_gan_goes_the_right_way(kind):
+    """The generator fools the old discriminator better, the discriminator tells the old maps better."""
+    fabric = Fabric(accelerator="cpu", devices=1)
+    config = changed(
+        recipe("paper"), size=16, discriminator=kind, alpha=1e-6, learning_rate=1e-3,
+        discriminator_learning_rate=1e-3,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    generator = PaperGenerator(16)
+    discriminator = make_discriminator(generator, config)
+    gan = Gan.make(fabric, generator, discriminator, config, 10)
+    batch = toy_batch()
+    pixels = generator.preprocess.normalise(batch.pixels.permute(0, 3, 1, 2).float())
+
+    def measure(made_by, judged_by):
+        made = predict(made_by, pixels, batch.text).map.detach()
+        human = judge(judged_by, losses.relative(batch.target), pixels, batch.text)
+        fake = judge(judged_by, made, pixels, batch.text)
+        fooling = losses.adversarial_loss(fake, human=True).mean().item()
+        telling = losses.adversarial_loss(fake, human=False) + losses.adversarial_loss(human, human=True)
+        return fooling, telling.mean().item()
+
+    old = copy.deepcopy(generator), copy.deepcopy(discriminator)
+    before = {name: tensor.clone() for name, tensor in discriminator.named_parameters()}
+    train_step(fabric, gan, batch, config, adversarial=False)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in discriminator.named_parameters())
+    generator.load_state_dict(old[0].state_dict())
+
+    terms = train_step(fabric, gan, batch, config, adversarial=True)
+    assert set(terms) == {"bce", "adversarial", "generator", "discriminator"}
+    expected = config.alpha * terms["bce"] + config.adversarial * terms["adversarial"]
+    assert terms["generator"].item() == pytest.approx(expected.item())
+    frozen = copy.deepcopy(old[1])
+    assert measure(generator, frozen)[0] < measure(old[0], frozen)[0]
+    assert measure(old[0], discriminator)[1] < measure(old[0], frozen)[1]
+
+
+def test_discriminator_sees_photo_map_and_text():
+    torch.manual_seed(0)
+    discriminator = ConditionalDiscriminator().eval()
+    maps, pixels, text = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 64, 64), torch.randn(2, 3, 512)
+    logits = judge(discriminator, maps, pixels, text)
+    for b in range(2):
+        for n in range(3):
+            one = discriminator(maps[b, n][None, None], pixels[b][None], text[b, n][None])
+            assert logits[b, n].item() == pytest.approx(one.item(), abs=1e-5)
+    assert not torch.allclose(judge(discriminator, maps, pixels.flip(0), text), logits)
+    assert not torch.allclose(judge(discriminator, maps, pixels, text.flip(0)), logits)
+    assert not torch.allclose(judge(discriminator, maps.flip(0), pixels, text), logits)
+
+
+def test_fixations_follow_the_photo(gaze_data):
+    """Turned, cropped and mirrored as the maps are, none for object prompts, and without changing what is drawn."""
+    folder = GazeFolder(gaze_data / "sjtu_tis")
+    true = text_vectors.true_vectors(gaze_data / "clip_text")
+    dog = [Detection("dog", 0.9, (0.2, 0.2, 0.6, 0.6))]
+    detections = {f"sjtu_tis/{pair.image}": dog for pair in folder.pairs}
+
+    def batch(**settings):
+        config = changed(TrainConfig(), size=64, prompts=6, crop=0.4, **settings)
+        data = TrainingSet(
+            [folder], detections, lambda _: np.zeros((64, 64, 3), np.uint8),
+            lambda texts: np.ones((len(texts), 512), np.float32), true, true, config, 16,
+        )  # fmt: skip
+        return data.batch(range(8), np.random.default_rng(3))
+
+    with_fixations, without = batch(nss=1.0), batch()
+    assert without.fixations is None
+    assert torch.equal(with_fixations.target, without.target)
+    assert with_fixations.fixations.shape == with_fixations.target.shape
+    assert (with_fixations.fixations[:, 4:] == 0).all()
+    for target, fixations in zip(
+        with_fixations.target[:, :4].flatten(0, 1), with_fixations.fixations[:, :4].flatten(0, 1), strict=True
+    ):
+        # The fixations lie where the map is bright.
+        assert losses.scanpath_saliency(target, fixations) > 1
+
+
 # Whole runs
 
 SETTINGS = {"size": 64, "epochs": 2, "batch_size": 4, "prompts": 4, "backbone_rate": 0.1}
@@ -204,53 +329,188 @@ def sources(gaze_data, tiny_text_encoder, tiny_checkpoint):
     return Sources(gaze_data, tiny_text_encoder, start=tiny_checkpoint)
 
 
-def tensors(path):
-    from safetensors.torch import load_file
-
-    return load_file(path)
+def rows(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_training_learns_resumes_and_logs(sources, tmp_path):
+def assert_same(first, second):
+    """Two states, equal to the last bit."""
+    assert type(first) is type(second)
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for name in first:
+            assert_same(first[name], second[name])
+    elif isinstance(first, list | tuple):
+        for a, b in zip(first, second, strict=True):
+            assert_same(a, b)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def interrupt_at(monkeypatch, step):
+    """Ctrl-C in the middle of a step, counted from 1 over the whole training."""
+    taken = []
+
+    def interrupted(*arguments, **options):
+        taken.append(1)
+        if len(taken) == step:
+            signal.raise_signal(signal.SIGINT)
+        return train_step(*arguments, **options)
+
+    monkeypatch.setattr(loop, "train_step", interrupted)
+
+
+def test_training_learns_and_logs(sources, tmp_path):
     config = changed(TrainConfig(), **SETTINGS)
-    scores = train(sources, tmp_path / "whole", config)
+    scores = train(sources, tmp_path, config)
     assert {"all", "pure", "salient", "nonsalient", "general", "guide"} == set(scores)
-    lines = (tmp_path / "whole" / "train.log").read_text().splitlines()
-    epochs = [line for line in lines if " epoch " in line]
+    lines = (tmp_path / "train.log").read_text().splitlines()
+    epochs = [line for line in lines if "/2 loss" in line]
     assert len(epochs) == 2
     first, second = (float(line.split("loss ")[1].split()[0]) for line in epochs)
     assert second < first
-    assert json.loads((tmp_path / "whole" / "config.json").read_text())["size"] == 64
-
-    # Interrupted after the first epoch, then resumed: the same weights, the average included.
-    class InterruptError(Exception):
-        pass
-
-    from salgan_edge.train.run import Run
-
-    original = Run.save_state
-
-    def interrupted(self, **state):
-        original(self, **state)
-        if state["epoch"] == 1:
-            raise InterruptError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "save_state", interrupted)
-        with pytest.raises(InterruptError):
-            train(sources, tmp_path / "parts", config)
-    train(sources, tmp_path / "parts", config, resume=True)
-    states = [torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("whole", "parts")]
-    for part in ("model", "average"):
-        whole, parts = (s[part] if part == "model" else s[part]["model"] for s in states)
-        for name, tensor in whole.items():
-            assert torch.allclose(tensor, parts[name], atol=1e-6), name
-    assert states[0]["average"]["updates"] == states[1]["average"]["updates"]
+    assert "CC all" in epochs[0]
+    assert "min left" in epochs[0]
+    assert json.loads((tmp_path / "config.json").read_text())["size"] == 64
+    history = rows(tmp_path)
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert history[0]["loss"]["generator"] == pytest.approx(first, abs=1e-4)
+    assert history[0]["loss"]["kl"] + history[0]["loss"]["cc"] == pytest.approx(first, abs=1e-4)
+    assert max(row["validation"]["all"] for row in history) == scores["all"]
+    assert history[0]["validation"]["loss"] > 0
+    assert read_image(tmp_path / "curves.png").shape[0] > 100
+    assert logged_scalars(tmp_path / "tensorboard") >= {"loss/generator", "validation/loss", "validation/all"}
+    best, description = load_generator(tmp_path / "generator.safetensors")
+    assert description.metrics["cc"] == scores
+    assert description.training["config"] == dataclasses.asdict(config)
+    last, _ = load_generator(tmp_path / "last.safetensors")
+    assert best.grid == last.grid == 8
 
     # A run is not trained over, and not resumed with other settings.
     with pytest.raises(CheckpointError, match="add --resume"):
-        train(sources, tmp_path / "whole", config)
+        train(sources, tmp_path, config)
     with pytest.raises(CheckpointError, match=r"other settings \(seed\)"):
-        train(sources, tmp_path / "whole", changed(config, seed=5), resume=True)
+        train(sources, tmp_path, changed(config, seed=5), resume=True)
+    # One that is finished stays as it is.
+    assert train(sources, tmp_path, config, resume=True) == scores
+
+
+def logged_scalars(folder):
+    """Names of the scalars in TensorBoard's files: records of length, checksum, event, checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    names = set()
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        while data:
+            length = int.from_bytes(data[:8], "little")
+            event = Event.FromString(data[12 : 12 + length])
+            names |= {value.tag for value in event.summary.value}
+            data = data[16 + length :]
+    return names
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_resumed_equals_uninterrupted(sources, tmp_path, monkeypatch, uninterrupted, step):
+    """Ctrl-C at the end of the first epoch, and within the third: equal to the last bit."""
+    config, whole = uninterrupted
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises(TrainingInterrupted):
+            train(sources, tmp_path, config)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["standing"]["epoch"], state["standing"]["step"]) == divmod(step, 2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train(sources, tmp_path, config, resume=True)
+    states = [torch.load(run / "state.pt", weights_only=True) for run in (whole, tmp_path)]
+    assert {"discriminator", "discriminator_optimizer", "generator", "schedule"} < set(states[0]["gan"])
+    assert states[0]["average"]["updates"] == 6
+    assert_same(*states)
+    for before, after in zip(rows(whole), rows(tmp_path), strict=True):
+        assert before["loss"] == after["loss"]
+        assert before["validation"] == after["validation"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(sources, tmp_path_factory):
+    """Three epochs of two steps, the discriminator from the second on, dropout, averaged weights."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    config = changed(
+        TrainConfig(), **{**SETTINGS, "epochs": 3}, adversarial=0.1, adversarial_warmup=1, dropout=0.2
+    )
+    train(sources, folder, config)
+    history = rows(folder)
+    assert "discriminator" not in history[0]["loss"]
+    assert {"adversarial", "discriminator"} < set(history[1]["loss"])
+    return config, folder
+
+
+def test_final_training_uses_validation_and_takes_the_last_epoch(sources, tmp_path):
+    config = changed(TrainConfig(), **SETTINGS, fit="train+validation")
+    assert train(sources, tmp_path, config) == {}
+    assert all(row["validation"] == {} for row in rows(tmp_path))
+    weights = [(tmp_path / f"{name}.safetensors").read_bytes() for name in ("generator", "last")]
+    assert weights[0] == weights[1]
+    folder = GazeFolder(sources.data / "sjtu_tis")
+    model, description = load_generator(tmp_path / "generator.safetensors")
+    assert description.training["epoch"] == 2
+    photos_of = {part: {pair.image for pair in folder.select(part)} for part in ("train", "validation")}
+    assert len(
+        load_data(sources, model, make_encoder(sources.text_encoder), config, tmp_path).training.photos
+    ) == sum(map(len, photos_of.values()))
+    # The folder itself is as it was.
+    assert len(photos_of["validation"]) == 2
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"discriminator": "conditional", "text_cast": "integer", "nss": 0.1}]
+)
+def test_paper_recipe(gaze_data, tiny_text_encoder, tmp_path, settings):
+    config = changed(recipe("paper"), size=32, epochs=2, batch_size=16, **settings)
+    train(Sources(gaze_data, tiny_text_encoder), tmp_path, config)
+    first, second = rows(tmp_path)
+    assert set(first["loss"]) == {"generator", "discriminator", "adversarial", "bce"} | settings.keys() & {
+        "nss"
+    }
+    assert second["loss"]["bce"] < first["loss"]["bce"]
+    # Ten photos with four pairs each, sixteen to a step: two steps.
+    assert "2 steps per epoch" in (tmp_path / "train.log").read_text()
+    model, description = load_generator(tmp_path / "generator.safetensors")
+    assert isinstance(model, PaperGenerator)
+    assert (description.preset, description.arguments) == ("paper", {"size": config.size})
+    start = Sources(gaze_data, tiny_text_encoder, start=tmp_path / "generator.safetensors")
+    with pytest.raises(DataError, match=r"of preset paper, but edge is trained: choose another --recipe"):
+        train(start, tmp_path / "edge", TrainConfig(size=64))
+
+
+def test_half_precision(sources, tmp_path):
+    config = changed(TrainConfig(), **{**SETTINGS, "epochs": 1}, precision="bf16-mixed", adversarial=0.1)
+    train(sources, tmp_path, config)
+    assert all(math.isfinite(value) for value in rows(tmp_path)[0]["loss"].values())
+    assert next(load_generator(tmp_path / "generator.safetensors")[0].parameters()).dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the processes' start, by Lightning Fabric
+def test_two_processes_train_like_one(sources, tmp_path):
+    """Gloo on the CPU; batches of 5 photos are divided unevenly. Dropout draws by process, so it is off."""
+    config = changed(TrainConfig(), **{**SETTINGS, "batch_size": 5}, adversarial=0.1, dropout=0.0)
+    one = train(sources, tmp_path / "one", config, accelerator="cpu")
+    two = train(sources, tmp_path / "two", config, accelerator="cpu", devices=2)
+    assert two["all"] == pytest.approx(one["all"], abs=1e-3)
+    for first, second in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        for name, value in first["loss"].items():
+            assert second["loss"][name] == pytest.approx(value, rel=2e-4), name
+    assert "on 2 x cpu" in (tmp_path / "two" / "train.log").read_text()
+
+
+def test_unknown_device(sources, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(DeviceError, match="cannot be used"):
+        train(sources, tmp_path, TrainConfig(**SETTINGS), accelerator="gpu")
 
 
 def test_training_refuses_what_is_missing(tmp_path, gaze_data, tiny_text_encoder):
@@ -258,61 +518,82 @@ def test_training_refuses_what_is_missing(tmp_path, gaze_data, tiny_text_encoder
         train(Sources(tmp_path / "no", tiny_text_encoder), tmp_path / "run", TrainConfig())
     with pytest.raises(DataError, match=r"give --backbone, or a checkpoint with --from"):
         train(Sources(gaze_data, tiny_text_encoder), tmp_path / "run", TrainConfig())
+    # All that is missing is told at once.
+    data, text = tmp_path / "data", tmp_path / "text"
+    (data / "sjtu_tis" / "images").mkdir(parents=True)
+    text.mkdir()
+    with pytest.raises(DataError) as caught:
+        train(Sources(data, text), tmp_path / "run", TrainConfig())
+    for part in (
+        "--backbone",
+        "pairs.csv",
+        "fixations.npz",
+        "real_vit_b32.npz",
+        "estimated.npz",
+        "tokenizer.json",
+    ):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("bad", [{"size": 100}, {"epochs": 0}, {"ema": 1.0}])
-def test_settings_are_checked(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        changed(TrainConfig(), **bad)
-    with pytest.raises(ValueError, match="cannot be divided"):
-        changed(DistillConfig(), width=10, heads=4)
-
-
-def test_command_refuses_bad_settings(gaze_data, monkeypatch, capsys, tmp_path):
-    arguments = ["train", "--data", str(gaze_data), "--output", str(tmp_path), "--size", "100"]
-    monkeypatch.setattr(sys, "argv", ["salgan-edge", *arguments])
+def call(monkeypatch, *arguments):
+    """The command line's exit code."""
+    monkeypatch.setattr(sys, "argv", ["salgan-edge", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         cli.main()
-    assert stop.value.code == 2
-    assert "no multiple of 32" in capsys.readouterr().err
+    return stop.value.code
 
 
-def test_distillation(gaze_data, tiny_text_encoder, tmp_path):
-    config = DistillConfig(width=16, layers=1, heads=2, epochs=3, batch_size=32)
-    scores = distill(gaze_data, tmp_path / "run", tiny_text_encoder / "tokenizer.json", config)
-    assert set(scores) == {"cosine", "recall_at_5"}
-    losses_seen = [
-        float(line.split("loss ")[1].split()[0])
-        for line in (tmp_path / "run" / "train.log").read_text().splitlines()
-        if "loss" in line
-    ]
-    assert losses_seen[-1] < 0.8 * losses_seen[0]
-    from transformers import CLIPTextModelWithProjection
-
-    model = CLIPTextModelWithProjection.from_pretrained(tmp_path / "run" / "text_encoder")
-    assert model.config.hidden_size == 16
-    assert model.dtype == torch.float16
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "100"], "no multiple of 32"),
+        (["--recipe", "best"], "no recipe 'best'"),
+        (["--set", "epoch=3"], "no setting 'epoch'"),
+        (["--set", "text_cast=int"], "float or integer"),
+    ],
+)
+def test_command_refuses_bad_settings(gaze_data, monkeypatch, capsys, tmp_path, options, message):
+    assert call(monkeypatch, "train", "--data", gaze_data, "--output", tmp_path, *options) == 2
+    # The message is wrapped to the terminal's width.
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
-def test_agreement_by_hand():
-    names = text_vectors.TextVectors(["a", "b"], np.array([[1.0, 0.0], [0.0, 1.0]], np.float32))
-    every = np.array([True, True])
-    assert agreement(names.vectors, names, every) == {"cosine": pytest.approx(1), "recall_at_5": 1}
-    swapped = agreement(names.vectors[::-1].copy(), names, every)
-    assert swapped["cosine"] == pytest.approx(-1)
-
-
-def test_evaluation_of_the_default_bundle(gaze_data, monkeypatch, capsys):
-    monkeypatch.setattr(
-        sys, "argv", ["salgan-edge", "evaluate", "--data", str(gaze_data / "sjtu_tis"), "--json"]
+def test_command_trains_is_interrupted_and_goes_on(sources, monkeypatch, capsys, tmp_path):
+    arguments = [
+        "train", "--data", sources.data, "--text-encoder", sources.text_encoder, "--from", sources.start,
+        "--output", tmp_path / "my run", "--size", 64, "--epochs", 1, "--set", "prompts=4", "--set", "batch_size=4",
+        "--accelerator", "cpu",
+    ]  # fmt: skip
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        assert call(patch, *arguments) == 130
+    told = capsys.readouterr().err.splitlines()
+    assert told[-2].endswith("Go on with")
+    again = shlex.split(told[-1])
+    assert again == ["salgan-edge", *map(str, arguments), "--resume"]
+    assert call(monkeypatch, *again[1:]) == 0
+    assert capsys.readouterr().out.startswith(
+        f"{tmp_path / 'my run' / 'generator.safetensors'}: validation CC all"
     )
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0
-    scores = json.loads(capsys.readouterr().out)
-    assert scores["photos"] == 2
-    assert set(scores["rows"]) == {"all", "pure", "general", "salient", "nonsalient"}
-    assert scores["rows"]["all"]["CC"] == pytest.approx(
-        np.mean([scores["rows"][c]["CC"] for c in ("pure", "general", "salient", "nonsalient")])
-    )
-    assert 0 <= scores["guide"] <= 1
+
+
+def test_progress_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Display(2, 3, 0, shown=True) as display:
+        display.step(0, {"generator": 1.25, "kl": 0.5})
+        display.validated(0.7)
+    shown = sys.stderr.getvalue()
+    for part in ("epoch 1/2", "1/6", "generator 1.250 kl 0.500", "CC 0.700"):
+        assert part in shown
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with Display(2, 3, 0, shown=True) as display:
+        display.step(0, {"generator": 1.25})
+    assert sys.stderr.getvalue() == ""

@@ -30,7 +30,7 @@ class Description:
 
     preset: str
     """``edge`` or ``paper``."""
-    arguments: dict[str, int] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
     """Arguments of the network's class."""
     text_space: str = "clip-vit-base-patch32"
     """Whose text vectors the generator was trained on."""
@@ -64,7 +64,7 @@ def build(description: Description) -> EdgeGenerator | PaperGenerator:
 
 def save_generator(model: nn.Module, description: Description, path: Path) -> None:
     """Write weights and description as one safetensors file."""
-    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with writing(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(asdict(description))})
 

@@ -1,98 +1,214 @@
-"""Settings of the two trainings: frozen dataclasses, checked when made.
+"""Settings of a generator's training: one frozen dataclass, checked when made.
 
-Every field can be set on the command line; what was used is written into the run's folder.
+A new setting is one line here: it can then be set on the command line (``--set name=value``), is
+written into the run's ``config.json`` and into the checkpoint, and guards resuming.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-__all__ = ["DistillConfig", "TrainConfig", "changed"]
+from salgan_edge.train.distill_config import DistillConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["DistillConfig", "TrainConfig", "changed", "parse_settings"]
 
 C = TypeVar("C", "DistillConfig", "TrainConfig")
 
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}: a number above 0 was expected")
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """Distilling CLIP text vectors into a compact `CLIPTextModelWithProjection`."""
-
-    width: int = 96
-    """Channels of the token embedding and of the transformer."""
-    layers: int = 3
-    heads: int = 4
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    """Peak of the one-cycle schedule (AdamW)."""
-    weight_decay: float = 0.01
-    name_repeats: int = 8
-    """How often a true CLIP vector is shown per epoch; an estimated one is shown once."""
-    bpe_dropout: float = 0.1
-    """Share of merges left out at random in training, so that rare word pieces are trained too."""
-    held_out: float = 0.1
-    """Share of the true names (COCO's classes excepted) kept for measuring agreement."""
-    seed: int = 1
-    """Seeds weights, order and augmentation."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained."""
-        _positive(width=self.width, layers=self.layers, heads=self.heads, epochs=self.epochs)
-        _positive(batch_size=self.batch_size, learning_rate=self.learning_rate)
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} cannot be divided among {self.heads} heads")
+_STRIDES = {"edge": 32, "paper": 2}
+"""The input's side is a multiple of it; the networks' own `STRIDE`, known here without torch."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Training the `edge` generator."""
+    """Training a generator; the defaults are the recipe `edge`."""
 
+    preset: Literal["edge", "paper"] = "edge"
+    """Which network."""
+    fusion: Literal["inner+film", "inner", "film", "concat"] = "inner+film"
+    """How text joins the image (`edge`): inner products, FiLM, both, or the paper's concatenation."""
     size: int = 256
-    """Side of the square input in pixels; a multiple of 32."""
-    epochs: int = 20
+    """Side of the square input in pixels; a multiple of 32 (`edge`) or 2 (`paper`)."""
+
+    # Data
+
+    sampling: Literal["photos", "pairs"] = "photos"
+    """``photos``: each photo with several prompts, object prompts among them, and augmentation;
+    ``pairs``: every pair of photo and text once an epoch, as it is."""
+    fit: Literal["train", "train+validation"] = "train"
+    """Which splits are trained on. With ``train+validation`` nothing is left to choose an epoch by:
+    the last one is the result."""
+    extra_data: bool = True
+    """Whether the free-viewing sets beside ``sjtu_tis`` are mixed in."""
     batch_size: int = 16
-    """Photos per step; each comes with `prompts` prompts."""
+    """Photos (or pairs) per step, over all processes; each photo comes with `prompts` prompts."""
     prompts: int = 5
     """Prompts per photo and step, so that one pass of the backbone serves several texts."""
-    learning_rate: float = 2e-3
-    """Peak of the one-cycle schedule for the head (AdamW)."""
-    backbone_rate: float = 0.1
-    """Learning rate of the backbone as a share of the head's; 0 freezes it."""
-    weight_decay: float = 0.05
-    crop: float = 0.2
-    """Largest share of the photo's sides that a random crop takes away, in every other draw."""
-    dropout: float = 0.1
-    """Share of the trunk's channels left out at random."""
+    augment: float = 0.8
+    """Share of the draws in which the photo is cropped, turned and stretched."""
+    crop: float = 0.3
+    """Largest share of the photo's sides that a random crop takes away."""
+    zoom_out: float = 0.15
+    """Largest share by which the photo's surroundings come into view, as grey."""
+    stretch: float = 0.2
+    """Largest change of the aspect ratio, as a natural logarithm."""
+    rotation: float = 6.0
+    """Largest turn in degrees."""
+    colour: float = 0.15
+    """Largest relative change of each colour channel."""
+    drop_words: float = 0.4
+    """Share of the draws in which a caption is read with a fifth of its words left out."""
     text_noise: float = 0.02
     """Standard deviation of Gaussian noise on each entry of a text vector."""
+    text_cast: Literal["float", "integer"] = "float"
+    """``integer`` repeats a mistake of the reference implementation, for comparison: see `cast_text`."""
     object_weight: float = 0.5
     """Loss weight of an object prompt against a pair with human gaze."""
     free_view_weight: float = 0.5
     """Loss weight of the additional free-viewing sets."""
-    ema: float = 0.998
-    """Decay per step of the averaged weights that are evaluated and saved."""
+
+    # Loss: alpha * (kl * KL + cc * (1 - CC) + ...) + adversarial * L(D(I, S^), 1)
+
+    alpha: float = 1.0
+    """Weight of the content loss, the paper's equation 2."""
+    kl: float = 1.0
+    """Weight of the Kullback-Leibler divergence."""
+    cc: float = 1.0
+    """Weight of one less the linear correlation."""
+    sim: float = 0.0
+    """Weight of one less the similarity."""
+    nss: float = 0.0
+    """Weight of the negative normalised scanpath saliency, on fixations."""
+    bce: float = 0.0
+    """Weight of binary cross-entropy, the paper's equation 1."""
+    mse: float = 0.0
+    """Weight of the mean squared error of maps in 0..1."""
+    adversarial: float = 0.0
+    """Weight of the adversarial loss; 0 trains without a discriminator."""
+    adversarial_warmup: int = 0
+    """Epochs on the content loss alone before the discriminator comes in, as SalGAN does."""
+    discriminator: Literal["map", "conditional"] = "conditional"
+    """``map``: the paper's, sees the map alone; ``conditional``: sees photo and text too."""
+    discriminator_learning_rate: float = 2e-4
+    """Constant (Adam with betas 0.5 and 0.999)."""
+
+    # Optimisation
+
+    epochs: int = 20
+    learning_rate: float = 2e-3
+    """Peak of the one-cycle schedule, or the constant rate."""
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    """``one-cycle`` also moves Adam's first beta, from 0.95 to 0.85 and back."""
     warmup: float = 0.15
-    """Share of the steps in which the learning rate rises."""
+    """Share of the steps in which the learning rate rises (one-cycle)."""
+    beta1: float = 0.9
+    """Adam's first beta with a constant schedule."""
+    beta2: float = 0.999
+    """Adam's second beta."""
+    weight_decay: float = 0.05
+    """Decoupled (AdamW); with 0 AdamW is Adam."""
+    backbone_rate: float = 0.1
+    """Learning rate of what is pretrained as a share of the rest's; 0 freezes it (`edge`)."""
+    dropout: float = 0.1
+    """Share of the trunk's channels left out at random (`edge`)."""
+    clip: float = 1.0
+    """Largest norm of the generator's gradient; 0 leaves it as it is."""
+    ema: float = 0.998
+    """Decay per step of the averaged weights that are evaluated and saved; 0 takes the last ones."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Of the networks' arithmetic, in Lightning Fabric's names; losses are always float32."""
     seed: int = 1
     """Seeds weights, order and augmentation."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
-        _positive(size=self.size, epochs=self.epochs, batch_size=self.batch_size, prompts=self.prompts)
-        _positive(learning_rate=self.learning_rate)
-        if self.size % 32:
-            raise ValueError(f"size {self.size} is no multiple of 32, the backbone's largest stride")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema {self.ema} is outside 0..1")
+        _check_ranges(self)
+        stride = _STRIDES[self.preset]
+        if self.size % stride:
+            raise ValueError(f"size {self.size} is no multiple of {stride}, as preset {self.preset} needs")
+        if not self.adversarial and not any(getattr(self, name) for name in CONTENT_WEIGHTS):
+            raise ValueError("every loss has weight 0: give one of them a weight")
+
+    def network_arguments(self) -> dict[str, int | str]:
+        """Arguments of the network's class that its checkpoint must know."""
+        return {"size": self.size} if self.preset == "paper" else {"size": self.size, "fusion": self.fusion}
+
+    def content_weights(self) -> dict[str, float]:
+        """Terms of the content loss that count, with their weights."""
+        return {name: weight for name in CONTENT_WEIGHTS if (weight := getattr(self, name)) > 0}
+
+
+_POSITIVE = (
+    "size", "epochs", "batch_size", "prompts", "learning_rate", "discriminator_learning_rate", "alpha", "warmup",
+)  # fmt: skip
+_SHARES = (
+    "ema", "beta1", "beta2", "dropout", "augment", "crop", "zoom_out", "colour", "drop_words", "warmup",
+)  # fmt: skip
+
+CONTENT_WEIGHTS = ("kl", "cc", "sim", "nss", "bce", "mse")
+"""Settings that weigh a term of the content loss; the terms have the same names."""
 
 
 def changed(config: C, **overrides: Any) -> C:
     """`config` with the overrides that are not None."""
     return dataclasses.replace(config, **{k: v for k, v in overrides.items() if v is not None})
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """Settings of `TrainConfig` written as ``name=value``.
+
+    >>> parse_settings(["epochs=5", "kl=0.5", "extra_data=false"])
+    {'epochs': 5, 'kl': 0.5, 'extra_data': False}
+
+    Raises:
+        ValueError: no such setting, or a value of another type.
+    """
+    kinds = _kinds(TrainConfig)
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals:
+            raise ValueError(f"{assignment!r} is no setting: name=value was expected, for instance epochs=5")
+        if name not in kinds:
+            raise ValueError(f"there is no setting {name!r}; there are {', '.join(sorted(kinds))}")
+        settings[name] = _parse(name, text, kinds[name])
+    return settings
+
+
+def _parse(name: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{name} is {text!r}: true or false was expected")
+        return text.lower() == "true"
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            expected = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{name} is {text!r}: {expected} was expected") from None
+    # Names: those allowed are checked when the configuration is made.
+    return text
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    """Hold each setting against what it may be."""
+    for name, kind in _kinds(TrainConfig).items():
+        value, allowed = getattr(config, name), typing.get_args(kind)
+        if allowed and value not in allowed:
+            raise ValueError(f"{name} is {value!r}: {' or '.join(allowed)} was expected")
+        if name in _SHARES and not 0 <= value < 1:
+            raise ValueError(f"{name} is {value}: 0 or more and less than 1 was expected")
+        if name in _POSITIVE and not value > 0:
+            raise ValueError(f"{name} is {value}: a number above 0 was expected")
+        if kind in (int, float) and not value >= 0:
+            raise ValueError(f"{name} is {value}: 0 or more was expected")
+
+
+def _kinds(config: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(config)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config)}

@@ -1,235 +1,356 @@
-"""Trains the `edge` generator on gaze data and object prompts."""
+"""The SalGAN loop: trains a generator, with or without a discriminator, on human gaze.
+
+Read from top to bottom: `train` starts one or several processes, `_train` is the loop over epochs,
+`_epoch` over steps; one step of generator and discriminator is `gan.train_step`.
+
+Every random draw is seeded by its place (seed, epoch, step, photo), never by what was drawn
+before. So an interrupted training goes on exactly where it stopped, in the middle of an epoch too;
+several processes draw what one would; and batches can be made ahead in a thread.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from salgan_edge.train.checkpoint import Description, load_generator, save_generator
-from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
-from salgan_edge.train.data.gaze import GazeFolder
-from salgan_edge.train.data.objects import Detector, detect_all
-from salgan_edge.train.data.samples import TrainingSet
-from salgan_edge.train.data.split import SPLIT_ID
-from salgan_edge.train.data.text_vectors import estimated_captions, true_vectors
-from salgan_edge.train.distill import encode_texts
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from salgan_edge.train.checkpoint import save_generator
+from salgan_edge.train.data.samples import Batch
 from salgan_edge.train.ema import Average
-from salgan_edge.train.losses import saliency_loss
-from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator
-from salgan_edge.train.run import Run
-from salgan_edge.train.validate import Validation
+from salgan_edge.train.gan import Gan, summed, train_step
+from salgan_edge.train.interrupt import StopRequest, TrainingInterrupted
+from salgan_edge.train.plots import History
+from salgan_edge.train.progress import Display
+from salgan_edge.train.run import Run, check_folder
+from salgan_edge.train.setup import (
+    Parts,
+    Sources,
+    check_sources,
+    describe,
+    load_data,
+    make_discriminator,
+    make_encoder,
+    make_generator,
+)
+from torch.multiprocessing.spawn import ProcessException
 
-from salgan_edge.errors import DataError
-from salgan_edge.tokenizer import ClipTokenizer
+from salgan_edge.errors import DeviceError, SalganEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
     from salgan_edge.train.config import TrainConfig
+    from salgan_edge.train.data.pairs import PairSet
+    from salgan_edge.train.data.samples import TrainingSet
+    from salgan_edge.train.networks.edge import EdgeGenerator
+    from salgan_edge.train.networks.paper import PaperGenerator
+    from torch import Tensor
 
-    Floats = npt.NDArray[np.float32]
-
-__all__ = ["Sources", "train"]
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where a training takes its parts from."""
-
-    data: Path
-    """Folder that holds ``sjtu_tis``, ``clip_text`` and, if there, ``osie`` and ``scene``."""
-    text_encoder: Path
-    """`transformers` folder with ``tokenizer.json``, the encoder that will be shipped."""
-    backbone: Path | None = None
-    """``yolox_nano_coco.onnx``: initial weights, and the detector for object prompts; None trains
-    without object prompts and needs `start`."""
-    start: Path | None = None
-    """Checkpoint to fine-tune; None starts from the backbone's weights."""
+__all__ = ["Sources", "TrainingInterrupted", "train"]
 
 
-def train(sources: Sources, output: Path, config: TrainConfig, *, resume: bool = False) -> dict[str, float]:
-    """Train; the best epoch by validation CC is saved as ``output/generator.safetensors``.
+def train(
+    sources: Sources,
+    output: Path,
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    accelerator: str = "auto",
+    devices: int = 1,
+    save_every: float | None = None,
+) -> dict[str, float]:
+    """Train; the result is ``output/generator.safetensors``.
+
+    That is the best epoch by validation CC, or the last one where the configuration fits
+    ``train+validation``. ``output/last.safetensors`` is the last epoch in any case.
 
     Args:
         sources: see `Sources`.
-        output: folder of the run; log, state and result go there.
+        output: folder of the run; log, curves, state and result go there.
         config: see `TrainConfig`.
         resume: go on with the run in `output`.
+        accelerator: ``auto``, ``cpu`` or ``gpu``.
+        devices: processes, each with a GPU of its own (or a share of the CPU). A batch is divided
+            among them, so their number changes nothing but the time (batch normalisation, in the
+            paper's network, excepted: it sees each share by itself).
+        save_every: minutes between saved states within an epoch; at its end there always is one.
 
     Returns:
-        Validation scores of the saved epoch.
+        Validation CC of the result by condition, and ``guide``; empty without validation.
 
     Raises:
         DataError: a part of the data is missing.
         CheckpointError: `output` holds another run, or a checkpoint does not fit.
+        DeviceError: there is no such accelerator, or not so many.
+        TrainingInterrupted: by Ctrl-C; the state is saved.
     """
-    for path in (sources.data, sources.text_encoder, sources.backbone, sources.start):
-        if path is not None and not path.exists():
-            raise DataError(f"{path} does not exist: see the README's 'Training' for what is needed")
-    run = Run(output, config, resume=resume)
-    torch.manual_seed(config.seed)
-    model = _start(sources, config)
-    encode = _encoder(sources.text_encoder)
-    folders = [GazeFolder(sources.data / name) for name in DOMAINS if (sources.data / name).exists()]
-    resize = _resizer(model)
-    run.log.info("reading %s", ", ".join(folder.name for folder in folders))
-    data = _training_set(sources, folders, resize, encode, config, model.grid, output)
-    validation = Validation(folders[0], resize, encode, model.grid)
-
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    steps = len(data.batches(np.random.default_rng(0)))
-    optimizer, schedule = _optimizer(model, config, steps * config.epochs)
-    average = Average(model, config.ema)
-    first, best = 0, {"all": -1.0}
-    state = run.load_state()
-    if state is not None:
-        model.load_state_dict(state["model"])
-        average.load(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first, best = state["epoch"], state["best"]
-    run.log.info("%d photos, %d steps per epoch", len(data.photos), steps)
-    for epoch in range(first, config.epochs):
-        started, losses = time.monotonic(), []
-        # Seeded by the epoch, so that a resumed run draws and drops the same.
-        random = np.random.default_rng([config.seed, epoch])
-        torch.manual_seed(int(random.integers(2**31)))
-        model.train()
-        for chosen in data.batches(random):
-            batch = data.batch(chosen, random)
-            pixels = model.preprocess.normalise(batch.pixels.permute(0, 3, 1, 2).float())
-            logits = model.logits(
-                pixels.contiguous(memory_format=torch.channels_last), batch.text, batch.domain
-            )
-            loss = (saliency_loss(logits, batch.target) * batch.weight).sum() / batch.weight.sum()
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            average.update(model)
-            losses.append(float(loss.detach()))
-        scores = validation.score(average.model)
-        run.log.info(
-            "epoch %d/%d loss %.4f %s (%.0f s)", epoch + 1, config.epochs, float(np.mean(losses)),
-            " ".join(f"{name} {value:.3f}" for name, value in scores.items()), time.monotonic() - started,
-        )  # fmt: skip
-        if scores["all"] > best["all"]:
-            best = scores
-            save_generator(
-                average.model,
-                _description(sources, folders, config, epoch + 1, best),
-                output / "generator.safetensors",
-            )
-        run.save_state(
-            model=model.state_dict(), average=average.state(), optimizer=optimizer.state_dict(),
-            schedule=schedule.state_dict(), epoch=epoch + 1, best=best,
-        )  # fmt: skip
-    run.close()
-    return best
-
-
-def _start(sources: Sources, config: TrainConfig) -> EdgeGenerator:
-    """The network to train: a checkpoint's, or a fresh one on the pretrained backbone."""
-    if sources.start is not None:
-        model, description = load_generator(sources.start, config.size)
-        if not isinstance(model, EdgeGenerator):
-            raise DataError(
-                f"{sources.start} is of preset {description.preset}: only edge can be fine-tuned so far"
-            )
-        model.dropout.p = config.dropout
-        return model
-    if sources.backbone is None:
-        raise DataError(
-            "a new generator starts from yolox_nano_coco.onnx: give --backbone, or a checkpoint with --from"
+    check_sources(sources, config)
+    check_folder(output, config, resume=resume)
+    # Fabric's own lines about ranks and precision say nothing that the log does not.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            strategy="ddp_spawn" if devices > 1 else "auto",
+            precision=config.precision,
         )
-    model = EdgeGenerator(config.size, dropout=config.dropout)
-    model.backbone.load_onnx(sources.backbone)
-    true = true_vectors(sources.data / "clip_text")
-    rows = dict(zip(true.texts, true.vectors, strict=True))
-    classes = np.stack([rows[class_prompt(name)] for name in COCO_CLASSES])
-    model.set_text_space(torch.from_numpy(classes), torch.from_numpy(true.vectors.mean(0)))
-    return model
-
-
-def _optimizer(
-    model: EdgeGenerator, config: TrainConfig, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW with a rate of its own for the backbone, and a one-cycle schedule over all steps."""
-    backbone = list(model.backbone.parameters())
-    in_backbone = {id(parameter) for parameter in backbone}
-    head = [parameter for parameter in model.parameters() if id(parameter) not in in_backbone]
-    for parameter in backbone:
-        parameter.requires_grad_(config.backbone_rate > 0)
-    # The schedule divides by the rates, so that of a frozen backbone is not quite zero.
-    rates = [max(config.learning_rate * config.backbone_rate, 1e-12), config.learning_rate]
-    optimizer = torch.optim.AdamW(
-        [{"params": backbone}, {"params": head}], lr=config.learning_rate, weight_decay=config.weight_decay
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise DeviceError(
+            f"{devices} x {accelerator} cannot be used: {error}; choose another --accelerator or --devices"
+        ) from error
+    # Bound beforehand: Fabric looks into arguments for tensors and stumbles over frozen dataclasses.
+    work = partial(
+        _train, sources=sources, output=output, config=config, resume=resume, save_every=save_every
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rates, total_steps=steps + 1, pct_start=config.warmup
-    )
-    return optimizer, schedule
+    if devices == 1:
+        scores = fabric.launch(work)
+    else:
+        try:
+            with StopRequest(forward=True):
+                scores = fabric.launch(work)
+        except ProcessException as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise SalganEdgeError(f"a training process failed: {reason}; see {output}/train.log") from error
+    if scores is None:
+        raise TrainingInterrupted
+    return dict(scores)
 
 
-def _encoder(folder: Path) -> Callable[[Sequence[str]], Floats]:
-    from transformers import CLIPTextModelWithProjection  # noqa: PLC0415 - slow to import
+@dataclass
+class _Standing:
+    """Where a training stands; all numbers that a resumed one needs."""
 
-    text_model = CLIPTextModelWithProjection.from_pretrained(folder, dtype=torch.float32)
-    tokenizer = ClipTokenizer(folder / "tokenizer.json")
-    return lambda texts: encode_texts(text_model, tokenizer, texts)
-
-
-def _resizer(model: EdgeGenerator) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]:
-    def resize(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        planes = model.preprocess.resize(torch.from_numpy(photo)[None])[0]
-        return planes.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-
-    return resize
+    epoch: int = 0
+    """Finished epochs."""
+    step: int = 0
+    """Finished steps of the next one."""
+    totals: dict[str, float] = field(default_factory=dict)
+    """Losses of those steps, summed."""
+    best: dict[str, float] = field(default_factory=dict)
+    """Validation scores of the best epoch."""
 
 
-def _training_set(
+@dataclass
+class _Training:
+    """All that the loop works on."""
+
+    fabric: Fabric
+    config: TrainConfig
+    sources: Sources
+    parts: Parts
+    gan: Gan
+    average: Average[EdgeGenerator | PaperGenerator]
+    run: Run
+    standing: _Standing
+    save_every: float
+    """Seconds between saved states."""
+    saved: float = field(default_factory=time.monotonic)
+    """When the last state was saved."""
+
+    def save(self) -> None:
+        """Save the state."""
+        self.run.save_state(
+            gan=self.gan.state(), average=self.average.state(), standing=dataclasses.asdict(self.standing)
+        )
+        self.saved = time.monotonic()
+
+
+def _train(
+    fabric: Fabric,
+    *,
     sources: Sources,
-    folders: list[GazeFolder],
-    resize: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]],
-    encode: Callable[[Sequence[str]], Floats],
-    config: TrainConfig,
-    grid: int,
     output: Path,
-) -> TrainingSet:
-    detections = {}
-    if sources.backbone is not None:
-        photos = {
-            f"{folder.name}/{name}": folder.image(name)
-            for folder in folders
-            for name in sorted({pair.image for pair in folder.select("train")})
-        }
-        detections = detect_all(Detector(sources.backbone), photos, output / "objects.json")
-    text = sources.data / "clip_text"
-    return TrainingSet(
-        folders, detections, resize, encode, true_vectors(text), estimated_captions(text), config, grid
+    config: TrainConfig,
+    resume: bool,
+    save_every: float | None,
+) -> dict[str, float] | None:
+    """What each process does; the scores of the result, or None when interrupted."""
+    run = Run(output, config, resume=resume, writes=fabric.is_global_zero)
+    state = run.load_state()
+    torch.manual_seed(config.seed)
+    encode = make_encoder(sources.text_encoder)
+    generator = make_generator(sources, config, encode, pretrain=state is None)
+    discriminator = make_discriminator(generator, config)
+    run.log.info("reading %s", sources.data)
+    with fabric.rank_zero_first():
+        parts = load_data(sources, generator, encode, config, output)
+    steps = len(parts.training.batches(np.random.default_rng(0)))
+    run.log.info(
+        "%d steps per epoch on %d x %s, %s", steps, fabric.world_size, fabric.device.type, config.precision
     )
+    gan = Gan.make(fabric, generator, discriminator, config, steps * config.epochs)
+    average, standing = Average(generator, config.ema), _Standing()
+    if state is not None:
+        gan.load(state["gan"])
+        average.load(state["average"])
+        standing = _Standing(**state["standing"])
+    training = _Training(
+        fabric, config, sources, parts, gan, average, run, standing,
+        float("inf") if save_every is None else 60 * save_every,
+    )  # fmt: skip
+
+    history = History(output, standing.epoch) if run.writes else None
+    done = standing.epoch * steps + standing.step
+    with (
+        StopRequest(worker=fabric.world_size > 1) as stop,
+        Display(config.epochs, steps, done, shown=run.writes) as display,
+    ):
+        began, stopped = time.monotonic(), False
+        while standing.epoch < config.epochs and not stopped:
+            started = time.monotonic()
+            stopped = _epoch(training, stop, display)
+            if standing.step:
+                break
+            row = _summary(training, steps, started)
+            if history is not None:
+                _conclude(training, row)
+                history.add(row)
+                display.validated(row["validation"].get("all"))
+                left = (time.monotonic() - began) / (standing.epoch * steps - done)
+                left *= (config.epochs - standing.epoch) * steps
+                run.log.info("%s", _line(row, config.epochs, left))
+            training.save()
+            fabric.barrier()
+            _, stopped = _shared(fabric, {}, stop=stop.made)
+    finished = standing.epoch == config.epochs
+    if not finished:
+        run.log.info("interrupted after %d epochs and %d steps", standing.epoch, standing.step)
+    run.close()
+    if history is not None:
+        history.close()
+    return standing.best if finished else None
 
 
-def _description(
-    sources: Sources, folders: list[GazeFolder], config: TrainConfig, epoch: int, scores: dict[str, float]
-) -> Description:
-    return Description(
-        preset="edge",
-        arguments={"size": config.size},
-        training={
-            "data": [folder.name for folder in folders],
-            "object_prompts": sources.backbone is not None,
-            "split": SPLIT_ID,
-            "started_from": (sources.start or sources.backbone or sources.data).name,
-            "epoch": epoch,
-            "config": dataclasses.asdict(config),
-        },
-        metrics={"split": "sjtu_tis validation, on the network's grid", "cc": scores},
-    )
+def _epoch(training: _Training, stop: StopRequest, display: Display) -> bool:
+    """The steps of an epoch that are still to do; True when asked to stop, the state being saved."""
+    fabric, config, gan, standing = training.fabric, training.config, training.gan, training.standing
+    data, epoch = training.parts.training, standing.epoch
+    order = data.batches(np.random.default_rng([config.seed, epoch]))
+    gan.generator.train()
+    adversarial = gan.discriminator is not None and epoch >= config.adversarial_warmup
+    for step, batch in _batches(fabric, data, order, (config.seed, epoch), standing.step):
+        # Seeds what the networks draw themselves: dropout.
+        torch.manual_seed(_number(config.seed, epoch, step, fabric.global_rank))
+        terms = train_step(fabric, gan, batch, config, adversarial=adversarial)
+        training.average.update(gan.generator)
+        losses, stopped = _shared(fabric, terms, stop=stop.made)
+        for name, value in losses.items():
+            standing.totals[name] = standing.totals.get(name, 0.0) + value
+        display.step(epoch, losses)
+        standing.step = step + 1
+        if standing.step == len(order):
+            break
+        if stopped or time.monotonic() - training.saved > training.save_every:
+            training.save()
+        if stopped:
+            return True
+    standing.epoch, standing.step = epoch + 1, 0
+    return False
+
+
+def _summary(training: _Training, steps: int, started: float) -> dict[str, Any]:
+    """The finished epoch as a row of the history, validated where this process writes."""
+    standing, validation = training.standing, training.parts.validation
+    row: dict[str, Any] = {
+        "epoch": standing.epoch,
+        "learning_rate": training.gan.schedule.get_last_lr()[-1],
+        "loss": {name: total / steps for name, total in standing.totals.items()},
+        "validation": {},
+    }
+    standing.totals = {}
+    if validation is not None and training.run.writes:
+        scores, loss = validation.score(training.average.model)
+        row["validation"] = {"loss": loss, **scores}
+    row["seconds"] = time.monotonic() - started
+    return row
+
+
+def _conclude(training: _Training, row: dict[str, Any]) -> None:
+    """Save the epoch's weights, and as the result where they are the best, or there is no choice."""
+    standing, folder = training.standing, training.run.folder
+    scores = {name: value for name, value in row["validation"].items() if name != "loss"}
+    model = training.average.model
+    description = describe(training.sources, training.parts, training.config, standing.epoch, scores)
+    save_generator(model, description, folder / "last.safetensors")
+    if not scores or scores["all"] > standing.best.get("all", -1.0):
+        standing.best = scores
+        save_generator(model, description, folder / "generator.safetensors")
+
+
+def _batches(
+    fabric: Fabric,
+    data: TrainingSet | PairSet,
+    order: Sequence[Sequence[int]],
+    seeds: tuple[int, int],
+    first: int,
+) -> Iterator[tuple[int, Batch]]:
+    """Number of the step and this process's share of its batch, from step `first`, on the device.
+
+    A thread makes two batches ahead, while the networks compute.
+    """
+
+    def make(step: int) -> Batch:
+        share = list(enumerate(order[step]))[fabric.global_rank :: fabric.world_size]
+        # A generator for each photo: what is drawn for one depends on no other.
+        return _joined(
+            data.batch([index], np.random.default_rng([*seeds, step, place])) for place, index in share
+        )
+
+    with ThreadPoolExecutor(1) as thread:
+        ahead = deque(thread.submit(make, step) for step in range(first, min(first + 2, len(order))))
+        for step in range(first, len(order)):
+            batch = ahead.popleft().result()
+            if step + 2 < len(order):
+                ahead.append(thread.submit(make, step + 2))
+            yield step, _moved(batch, fabric.device)
+
+
+def _joined(batches: Iterable[Batch]) -> Batch:
+    rows = list(batches)
+    fields: dict[str, Any] = {}
+    for part in dataclasses.fields(Batch):
+        values = [getattr(row, part.name) for row in rows]
+        fields[part.name] = None if values[0] is None else torch.cat(values)
+    return Batch(**fields)
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    parts: dict[str, Any] = {part.name: getattr(batch, part.name) for part in dataclasses.fields(Batch)}
+    moved: dict[str, Any] = {name: t if t is None else t.to(device) for name, t in parts.items()}
+    return Batch(**moved)
+
+
+def _shared(fabric: Fabric, terms: dict[str, Tensor], *, stop: bool) -> tuple[dict[str, float], bool]:
+    """Loss terms summed over the processes, and whether any of them was asked to stop."""
+    values = torch.stack([*terms.values(), torch.tensor(float(stop), device=fabric.device)])
+    *sums, stopped = summed(fabric, values).tolist()
+    return dict(zip(terms, sums, strict=True)), stopped > 0
+
+
+def _number(*place: int) -> int:
+    """One seed for a place in the training."""
+    return int(np.random.default_rng(place).integers(2**63 - 1))
+
+
+def _line(row: dict[str, Any], epochs: int, seconds_left: float) -> str:
+    """An epoch in one line of the log."""
+    losses, validation = dict(row["loss"]), dict(row["validation"])
+    words = [f"epoch {row['epoch']}/{epochs} loss {losses.pop('generator'):.4f}"]
+    words += [f"{name} {value:.4f}" for name, value in losses.items()]
+    if validation:
+        words.append(f"| validation loss {validation.pop('loss'):.4f} CC")
+        words += [f"{name} {value:.3f}" for name, value in validation.items()]
+    words.append(f"({row['seconds']:.0f} s, {seconds_left / 60:.0f} min left)")
+    return " ".join(words)

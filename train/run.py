@@ -18,7 +18,29 @@ if TYPE_CHECKING:
 
     from salgan_edge.train.config import DistillConfig, TrainConfig
 
-__all__ = ["Run"]
+__all__ = ["Run", "check_folder"]
+
+
+def check_folder(folder: Path, config: DistillConfig | TrainConfig, *, resume: bool) -> None:
+    """See that a run can start, or go on, in a folder.
+
+    Raises:
+        CheckpointError: the folder holds a run with other settings, or one that `resume` was not
+            asked for.
+    """
+    if not (folder / _STATE).exists():
+        return
+    if not resume:
+        raise CheckpointError(
+            f"{folder} holds an unfinished or finished run: add --resume, or choose another folder"
+        )
+    before, settings = json.loads((folder / _CONFIG).read_text()), dataclasses.asdict(config)
+    other = {name for name in settings if before.get(name) != settings[name]}
+    if other:
+        raise CheckpointError(
+            f"{folder} was trained with other settings ({', '.join(sorted(other))}): "
+            "resume with the same, or choose another folder"
+        )
 
 
 class Run:
@@ -28,38 +50,30 @@ class Run:
         folder: made if missing.
         config: what the run trains with; a resumed run must have the same.
         resume: go on from ``state.pt`` if it is there.
+        writes: whether this process writes: of several, one does.
 
     Raises:
-        CheckpointError: the folder holds a run with other settings, or one that `resume` was not
-            asked for.
+        CheckpointError: see `check_folder`.
     """
 
-    def __init__(self, folder: Path, config: DistillConfig | TrainConfig, *, resume: bool) -> None:
+    def __init__(
+        self, folder: Path, config: DistillConfig | TrainConfig, *, resume: bool, writes: bool = True
+    ) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        settings = dataclasses.asdict(config)
-        config_file = folder / "config.json"
-        self._state_file = folder / "state.pt"
-        if self._state_file.exists():
-            if not resume:
-                raise CheckpointError(
-                    f"{folder} holds an unfinished or finished run: add --resume, or choose another folder"
-                )
-            before = json.loads(config_file.read_text())
-            other = {k for k in settings if before.get(k) != settings[k]}
-            if other:
-                raise CheckpointError(
-                    f"{folder} was trained with other settings ({', '.join(sorted(other))}): "
-                    "resume with the same, or choose another folder"
-                )
-        config_file.write_text(json.dumps(settings, indent=2) + "\n")
+        self.writes = writes
+        self._state_file = folder / _STATE
         self.log = logging.getLogger(f"salgan_edge.train.{folder.name}")
         self.log.setLevel(logging.INFO)
         self.log.propagate = False
-        for old in list(self.log.handlers):
-            self.log.removeHandler(old)
-            old.close()
-        for handler in (logging.FileHandler(folder / "train.log"), logging.StreamHandler(sys.stderr)):
+        self.close()
+        if not writes:
+            self.log.addHandler(logging.NullHandler())
+            return
+        check_folder(folder, config, resume=resume)
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder / _CONFIG) as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        for handler in (logging.FileHandler(folder / "train.log"), _StandardError()):
             handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
             self.log.addHandler(handler)
 
@@ -67,16 +81,28 @@ class Run:
         """The state saved last, or None at a fresh start."""
         if not self._state_file.exists():
             return None
-        state: dict[str, Any] = torch.load(self._state_file, weights_only=True)
+        state: dict[str, Any] = torch.load(self._state_file, map_location="cpu", weights_only=True)
         return state
 
     def save_state(self, **state: Any) -> None:
         """Save what `load_state` gives back; an interrupted save leaves the last one."""
-        with writing(self._state_file) as temporary:
-            torch.save(state, temporary)
+        if self.writes:
+            with writing(self._state_file) as temporary:
+                torch.save(state, temporary)
 
     def close(self) -> None:
         """Close the log file."""
         for handler in list(self.log.handlers):
             self.log.removeHandler(handler)
             handler.close()
+
+
+_CONFIG = "config.json"
+_STATE = "state.pt"
+
+
+class _StandardError(logging.Handler):
+    """Writes to what ``sys.stderr`` is at the time: a progress display takes its place for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)  # noqa: T201 - a log that people read

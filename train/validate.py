@@ -1,16 +1,19 @@
-"""Validation while training: CC by condition and `guide`, on the network's own grid.
+"""Validation while training: CC by condition, `guide` and the content loss, on the network's own grid.
 
 Figures to report come from `salgan-edge evaluate`, which runs the exported bundle at full size.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from salgan_edge.train.data.gaze import photos
 from salgan_edge.train.data.samples import to_grid
+from salgan_edge.train.losses import content_terms, density
+from salgan_edge.train.predict import cast_text, predict
 
 from salgan_edge.metrics import cc, guide
 
@@ -18,12 +21,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
-    from salgan_edge.train.data.gaze import GazeFolder
+    from salgan_edge.train.config import TrainConfig
+    from salgan_edge.train.data.gaze import GazeFolder, GazePair
+    from salgan_edge.train.losses import Prediction
     from salgan_edge.train.networks.edge import EdgeGenerator
+    from salgan_edge.train.networks.paper import PaperGenerator
 
     Floats = npt.NDArray[np.float32]
 
 __all__ = ["Validation"]
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """One photo with its N pairs."""
+
+    pairs: list[GazePair]
+    pixels: npt.NDArray[np.uint8]
+    text: torch.Tensor
+    """(N, dimension)."""
+    human: Floats
+    """Maps (N, grid, grid), largest value 1."""
+    fixations: Floats
+    """Counts (N, grid, grid)."""
 
 
 class Validation:
@@ -34,27 +54,42 @@ class Validation:
         folder: GazeFolder,
         resize: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]],
         encode: Callable[[Sequence[str]], Floats],
+        config: TrainConfig,
         grid: int,
     ) -> None:
-        self._photos = list(photos(folder.select("validation")).values())
-        self._pixels = [resize(folder.image(pairs[0].image)) for pairs in self._photos]
-        self._human = [[to_grid(folder.saliency_map(pair), grid) for pair in pairs] for pairs in self._photos]
-        self._texts = [
-            np.stack([encode([pair.text])[0] if pair.text else np.zeros(512, np.float32) for pair in pairs])
-            for pairs in self._photos
-        ]
+        self._config = config
+        self._photos = []
+        for pairs in photos(folder.select("validation")).values():
+            vectors = np.zeros((len(pairs), 512), np.float32)
+            given = [n for n, pair in enumerate(pairs) if pair.text]
+            if given:
+                vectors[given] = encode([pairs[n].text for n in given])
+            self._photos.append(
+                _Photo(
+                    pairs,
+                    resize(folder.image(pairs[0].image)),
+                    cast_text(torch.from_numpy(vectors), config.text_cast),
+                    np.stack([to_grid(folder.saliency_map(pair), grid) for pair in pairs]),
+                    np.stack([folder.fixation_map(pair, (grid, grid)) for pair in pairs]).astype(np.float32),
+                )
+            )
 
     @torch.inference_mode()
-    def score(self, model: EdgeGenerator) -> dict[str, float]:
-        """CC over all pairs and by condition, and ``guide``."""
+    def score(self, model: EdgeGenerator | PaperGenerator) -> tuple[dict[str, float], float]:
+        """CC over all pairs (``all``) and by condition, and ``guide``; the content loss over all pairs."""
         model.eval()
+        device = next(model.parameters()).device
         by_condition: dict[str, list[float]] = {}
+        losses: list[torch.Tensor] = []
         opposed = []
-        for pairs, pixels, human, text in zip(
-            self._photos, self._pixels, self._human, self._texts, strict=True
-        ):
-            predicted = model(torch.from_numpy(pixels)[None], torch.from_numpy(text)[None])[0].numpy()
-            maps = {pair.condition: (p, h) for pair, p, h in zip(pairs, predicted, human, strict=True)}
+        for photo in self._photos:
+            pixels = model.preprocess(torch.from_numpy(photo.pixels)[None].to(device))
+            predicted = predict(model, pixels, photo.text[None].to(device))
+            losses.append(self._content_loss(predicted, photo).flatten())
+            maps = {
+                pair.condition: (p, h)
+                for pair, p, h in zip(photo.pairs, predicted.map[0].cpu().numpy(), photo.human, strict=True)
+            }
             for condition, (p, h) in maps.items():
                 by_condition.setdefault(condition, []).append(cc(p, h))
             if "salient" in maps and "nonsalient" in maps:
@@ -64,4 +99,15 @@ class Validation:
         scores |= {condition: float(np.mean(values)) for condition, values in sorted(by_condition.items())}
         if opposed:
             scores["guide"] = guide(opposed)
-        return scores
+        return scores, float(torch.cat(losses).mean())
+
+    def _content_loss(self, predicted: Prediction, photo: _Photo) -> torch.Tensor:
+        device = predicted.log_map.device
+        human = density(torch.from_numpy(photo.human))[None].to(device)
+        fixations = torch.from_numpy(photo.fixations)[None].to(device)
+        weights = self._config.content_weights()
+        terms = content_terms(predicted, human, fixations, weights)
+        total = torch.zeros(human.shape[:2], device=device)
+        for name, term in terms.items():
+            total += weights[name] * term
+        return total

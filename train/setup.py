@@ -1,0 +1,277 @@
+"""What a training is made of: its parts are checked, then loaded."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from salgan_edge.train.checkpoint import Description, build, load_generator
+from salgan_edge.train.data.gaze import GazeFolder
+from salgan_edge.train.data.objects import Detector, detect_all
+from salgan_edge.train.data.pairs import PairSet
+from salgan_edge.train.data.samples import TrainingSet
+from salgan_edge.train.data.text_vectors import estimated_captions, true_vectors
+from salgan_edge.train.distill import encode_texts
+from salgan_edge.train.networks.discriminator import ConditionalDiscriminator
+from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator
+from salgan_edge.train.networks.paper import PaperDiscriminator, PaperGenerator
+from salgan_edge.train.networks.preprocess import Preprocess
+from salgan_edge.train.reader import fit_reader
+from salgan_edge.train.validate import Validation
+
+from salgan_edge.errors import DataError
+from salgan_edge.tokenizer import ClipTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+    from salgan_edge.train.config import TrainConfig
+
+    Floats = npt.NDArray[np.float32]
+    Encoder = Callable[[Sequence[str]], Floats]
+
+__all__ = [
+    "Parts",
+    "Sources",
+    "check_sources",
+    "describe",
+    "load_data",
+    "make_discriminator",
+    "make_encoder",
+    "make_generator",
+]
+
+
+_VIEW_DETAIL = 1.25
+"""Side of the stored photos against the input, so that a view that zooms in stays sharp."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a training takes its parts from."""
+
+    data: Path
+    """Folder that holds ``sjtu_tis``, ``clip_text`` and, if there, ``osie`` and ``scene``."""
+    text_encoder: Path
+    """`transformers` folder with ``tokenizer.json``, the encoder that will be shipped."""
+    backbone: Path | None = None
+    """``yolox_nano_coco.onnx``: initial weights, and the detector for object prompts; None trains
+    without object prompts, and preset ``edge`` then needs `start`."""
+    start: Path | None = None
+    """Checkpoint to fine-tune; None starts from the backbone's weights, or from none (``paper``)."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The data of a training, in memory."""
+
+    training: TrainingSet | PairSet
+    validation: Validation | None
+    """None where the validation split is trained on."""
+    folders: list[str]
+    """Names of the data sets."""
+    split: str
+    """Names the rule of the split."""
+
+
+def check_sources(sources: Sources, config: TrainConfig) -> None:
+    """See that all parts are there, before anything heavy begins.
+
+    Raises:
+        DataError: some are not; the message lists all of them.
+    """
+    for path in (sources.data, sources.text_encoder, sources.backbone, sources.start):
+        if path is not None and not path.exists():
+            raise DataError(f"{path} does not exist: see the README's 'Training' for what is needed")
+    wrong: list[str] = []
+    if config.preset == "edge" and sources.backbone is None and sources.start is None:
+        wrong.append(
+            "a new generator starts from yolox_nano_coco.onnx: give --backbone, or a checkpoint with --from"
+        )
+    wrong += _wrong_folders(sources, config)
+    files = [sources.text_encoder / name for name in ("config.json", "tokenizer.json")]
+    if config.sampling == "photos" or config.preset == "edge":
+        files += [sources.data / "clip_text" / name for name in ("real_vit_b32.npz", "estimated.npz")]
+    wrong += [f"{file} is missing" for file in files if not file.is_file()]
+    if wrong:
+        raise DataError("; ".join(wrong))
+
+
+def make_encoder(folder: Path) -> Encoder:
+    """Texts to vectors (n, dimension) by the text encoder in a `transformers` folder."""
+    from transformers import CLIPTextModelWithProjection  # noqa: PLC0415 - slow to import
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
+
+    # Its bar for reading a file of a few megabytes would stand above ours.
+    transformers_logging.disable_progress_bar()
+    text_model = CLIPTextModelWithProjection.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = ClipTokenizer(folder / "tokenizer.json")
+    return lambda texts: encode_texts(text_model, tokenizer, texts)
+
+
+def make_generator(
+    sources: Sources, config: TrainConfig, encode: Encoder, *, pretrain: bool = True
+) -> EdgeGenerator | PaperGenerator:
+    """The network to train: a checkpoint's, or a fresh one, `edge` on the pretrained backbone.
+
+    Args:
+        sources: see `Sources`.
+        config: see `TrainConfig`.
+        encode: texts to vectors (n, dimension), see `make_encoder`.
+        pretrain: False leaves out what takes long, where a saved state will replace it.
+
+    Raises:
+        DataError: the checkpoint is of the other preset, or of another form of it.
+        CheckpointError: it does not fit.
+    """
+    if sources.start is not None:
+        model, description = load_generator(sources.start, config.size)
+        if description.preset != config.preset:
+            raise DataError(
+                f"{sources.start} is of preset {description.preset}, but {config.preset} is trained: "
+                "choose another --recipe or another checkpoint"
+            )
+        wanted = config.network_arguments()
+        other = {name: value for name, value in description.arguments.items() if wanted.get(name) != value}
+        if other:
+            raise DataError(
+                f"{sources.start} has {other}, but {wanted} is trained: set the same, or choose another checkpoint"
+            )
+        if isinstance(model, EdgeGenerator):
+            model.dropout.p = config.dropout
+        return model
+    model = build(Description(config.preset, config.network_arguments()))
+    if isinstance(model, EdgeGenerator):
+        model.dropout.p = config.dropout
+        assert sources.backbone is not None
+        model.backbone.load_onnx(sources.backbone)
+        names = true_vectors(sources.data / "clip_text")
+        model.set_text_mean(torch.from_numpy(names.vectors.mean(0)))
+        if pretrain and "inner" in model.fusion:
+            captions = estimated_captions(sources.data / "clip_text", without=_unseen_texts(sources, config))
+            fit_reader(model, captions, names, encode, config.seed)
+    return model
+
+
+def make_discriminator(
+    generator: EdgeGenerator | PaperGenerator, config: TrainConfig
+) -> ConditionalDiscriminator | PaperDiscriminator | None:
+    """The discriminator of a configuration; None where no loss needs one."""
+    if config.adversarial == 0:
+        return None
+    if config.discriminator == "map":
+        return PaperDiscriminator(generator.grid)
+    return ConditionalDiscriminator(generator.dimension)
+
+
+def load_data(
+    sources: Sources,
+    model: EdgeGenerator | PaperGenerator,
+    encode: Encoder,
+    config: TrainConfig,
+    output: Path,
+) -> Parts:
+    """Read photos, maps and texts; detected objects are kept in ``output/objects.json``.
+
+    Raises:
+        DataError: something is missing or unreadable.
+    """
+    folders = [GazeFolder(sources.data / name) for name in _folder_names(sources, config)]
+    resize = _resizer(config.size)
+    validation = None if config.fit != "train" else Validation(folders[0], resize, encode, config, model.grid)
+    folders = [_fitted(folder, config) for folder in folders]
+    training: TrainingSet | PairSet
+    if config.sampling == "pairs":
+        training = PairSet(folders, resize, encode, config, model.grid)
+    else:
+        detections = {}
+        if sources.backbone is not None:
+            photos = {
+                f"{folder.name}/{name}": folder.image(name)
+                for folder in folders
+                for name in sorted({pair.image for pair in folder.select("train")})
+            }
+            output.mkdir(parents=True, exist_ok=True)
+            detections = detect_all(Detector(sources.backbone), photos, output / "objects.json")
+        text = sources.data / "clip_text"
+        training = TrainingSet(
+            folders, detections, _resizer(round(_VIEW_DETAIL * config.size)), encode, true_vectors(text),
+            estimated_captions(text), config, model.grid,
+        )  # fmt: skip
+    return Parts(training, validation, [folder.name for folder in folders], folders[0].split_id)
+
+
+def describe(
+    sources: Sources, parts: Parts, config: TrainConfig, epoch: int, scores: dict[str, float]
+) -> Description:
+    """What a checkpoint of this training is, after `epoch` epochs."""
+    started = sources.start or (sources.backbone if config.preset == "edge" else None)
+    measured = f"{DOMAINS[0]} validation, on the network's grid"
+    return Description(
+        preset=config.preset,
+        arguments=config.network_arguments(),
+        training={
+            "data": parts.folders,
+            "object_prompts": sources.backbone is not None and config.sampling == "photos",
+            "split": parts.split,
+            "started_from": started.name if started else "random weights",
+            "epoch": epoch,
+            "config": dataclasses.asdict(config),
+        },
+        metrics={"split": measured, "cc": scores} if scores else {},
+    )
+
+
+def _wrong_folders(sources: Sources, config: TrainConfig) -> list[str]:
+    """What is wrong with the gaze folders."""
+    wrong = []
+    for name in _folder_names(sources, config):
+        try:
+            folder = GazeFolder(sources.data / name)
+        except DataError as error:
+            wrong.append(str(error))
+            continue
+        needed = ("train", "validation") if name == DOMAINS[0] else ("train",)
+        wrong += [f"{folder.folder} has no photos in split {s}" for s in needed if not folder.select(s)]
+    return wrong
+
+
+def _folder_names(sources: Sources, config: TrainConfig) -> list[str]:
+    """Data sets to train on; the first has to be there."""
+    extra = [name for name in DOMAINS[1:] if config.extra_data and (sources.data / name).exists()]
+    return [DOMAINS[0], *extra]
+
+
+def _fitted(folder: GazeFolder, config: TrainConfig) -> GazeFolder:
+    """The folder with all that is to be trained on in its split ``train``."""
+    if config.fit == "train":
+        return folder
+    joined = copy.copy(folder)
+    joined.pairs = [
+        dataclasses.replace(pair, split="train") if pair.split == "validation" else pair
+        for pair in folder.pairs
+    ]
+    return joined
+
+
+def _unseen_texts(sources: Sources, config: TrainConfig) -> set[str]:
+    """Texts of photos that are not trained on."""
+    folder = _fitted(GazeFolder(sources.data / DOMAINS[0]), config)
+    return {pair.text for pair in folder.pairs if pair.split != "train"}
+
+
+def _resizer(side: int) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]:
+    """A function that brings photos to a square, resampled as the graph does it."""
+    preprocess = Preprocess(side)
+
+    def resize(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        planes = preprocess.resize(torch.from_numpy(photo)[None])[0]
+        return planes.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+    return resize
