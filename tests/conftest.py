@@ -34,7 +34,7 @@ def predictor():
 def tiny_text_encoder(tmp_path_factory):
     """A `transformers` folder: CLIP's vocabulary, 8 channels, random weights."""
     torch = pytest.importorskip("torch")
-    from salgan_edge.train.networks.text_encoder import compact_text_encoder, save_half
+    from salgan_edge.train.networks.text_encoder import compact_text_encoder, save_text_encoder
 
     from salgan_edge.bundle import default_bundle
 
@@ -43,25 +43,26 @@ def tiny_text_encoder(tmp_path_factory):
     model = compact_text_encoder(width=8, layers=2, heads=2)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
-    save_half(model, folder)
+    save_text_encoder(model, folder)
     (folder / "tokenizer.json").write_bytes((default_bundle() / "tokenizer.json").read_bytes())
     return folder
 
 
-def random_generator(size=64, dimension=512):
+def random_generator(size=64, dimension=512, fusion="inner+film"):
     """An `edge` generator whose every part shows in the output."""
     import torch
     from salgan_edge.train.networks.edge import EdgeGenerator
 
     torch.manual_seed(1)
-    model = EdgeGenerator(size, dimension)
+    model = EdgeGenerator(size, dimension, fusion=fusion)
     mean = torch.zeros(dimension)
     mean[0] = 0.3
-    model.set_text_space(torch.randn(80, dimension), mean)
+    model.set_text_mean(mean)
     with torch.no_grad():
         model.position.normal_(std=0.5)
         model.prior.normal_(std=0.5)
-        model.film[2].weight.normal_(std=0.1)
+        if "film" in fusion:
+            model.film[2].weight.normal_(std=0.1)
         model.head.weight.normal_(std=0.3)
     return model.eval()
 

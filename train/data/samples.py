@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
+from salgan_edge.train.data.augment import draw_view, recoloured
 from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
 from salgan_edge.train.data.gaze import photos
 from salgan_edge.train.data.objects import object_map, prompts_for
@@ -32,6 +32,10 @@ _ABSENT_SHARE = 0.15
 _PAIR_SHARE = 0.15
 _TRUE_VECTOR_SHARE = 0.4
 _TEACHER_SHARE = 0.25
+_MAP_DETAIL = 2
+"""Cells of a stored map for each cell of the grid, so that a view that zooms in stays sharp."""
+_SHORTENED = 6
+_DROPPED = 0.2
 
 
 @dataclass
@@ -40,13 +44,15 @@ class Photo:
 
     domain: int
     pixels: npt.NDArray[np.uint8]
-    """RGB (size, size, 3)."""
+    """RGB (S, S, 3), at least as large as the network's input."""
     gaze: list[tuple[str, Floats]]
-    """Texts and human maps (grid, grid); the empty text is free viewing and comes first."""
+    """Texts and human maps (G, G), finer than the grid; the empty text is free viewing and comes first."""
     objects: dict[str, list[Detection]] = field(default_factory=dict)
     """Objects by class, of a fitting size."""
     seen: set[str] | None = None
     """Classes detected at any size; None where no detector looked."""
+    fixations: dict[str, Floats] = field(default_factory=dict)
+    """Fixation counts (G, G) by text of `gaze`; empty unless a loss needs them."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class Batch:
     """Loss weights (B, N)."""
     domain: torch.Tensor
     """Indices into `DOMAINS` (B,)."""
+    fixations: torch.Tensor | None = None
+    """Fixation counts (B, N, grid, grid), all zero for object prompts; None unless a loss needs them."""
 
 
 class TrainingSet:
@@ -71,7 +79,7 @@ class TrainingSet:
     Args:
         folders: gaze folders; their names are those of `DOMAINS`.
         detections: objects by ``folder/photo``; a photo that is missing was not looked at.
-        resize: photo (H, W, 3) to the network's input (size, size, 3), as the graph does it.
+        resize: photo (H, W, 3) to a square (S, S, 3) that views are cut from, resampled as the graph does it.
         encode: texts to vectors (n, dimension) with the text encoder that will be shipped.
         true: true CLIP vectors, used in place of the encoder's for a share of the class prompts.
         teacher: vectors that the encoder was distilled from, used for a share of the captions.
@@ -93,28 +101,37 @@ class TrainingSet:
         self._config = config
         self._grid = grid
         self.photos: list[Photo] = []
+        detail = _MAP_DETAIL * grid
         for folder in folders:
             for name, pairs in photos(folder.select("train")).items():
                 ordered = sorted(pairs, key=lambda pair: pair.text != "")
                 photo = Photo(
                     domain=DOMAINS.index(folder.name),
                     pixels=resize(folder.image(name)),
-                    gaze=[(pair.text, to_grid(folder.saliency_map(pair), grid)) for pair in ordered],
+                    gaze=[(pair.text, to_grid(folder.saliency_map(pair), detail)) for pair in ordered],
                 )
+                if config.nss > 0:
+                    photo.fixations = {
+                        pair.text: folder.fixation_map(pair, (detail, detail)).astype(np.float32)
+                        for pair in ordered
+                    }
                 detected = detections.get(f"{folder.name}/{name}")
                 photo.seen = None if detected is None else {found.name for found in detected}
                 for found in detected or []:
                     if _OBJECT_AREA[0] <= found.area <= _OBJECT_AREA[1]:
                         photo.objects.setdefault(found.name, []).append(found)
                 self.photos.append(photo)
-        texts = {text for photo in self.photos for text, _ in photo.gaze if text}
-        texts |= {_mirrored(text) for text in texts}
-        texts |= {text for name in COCO_CLASSES for count in (1, 2, 3) for text in prompts_for(name, count)}
+        captions = {text for photo in self.photos for text, _ in photo.gaze if text}
+        captions |= {_mirrored(text) for text in captions}
+        texts = captions | {
+            text for name in COCO_CLASSES for count in (1, 2, 3) for text in prompts_for(name, count)
+        }
         for photo in self.photos:
             names = sorted(photo.objects)
             texts |= {_both(a, b) for a in names for b in names if a != b}
         ordered_texts = sorted(texts)
         self._vectors: dict[str, Floats] = dict(zip(ordered_texts, encode(ordered_texts), strict=True))
+        self._shortened = _shortened([text for text in captions if text], encode, config.seed)
         self._true: dict[str, Floats] = dict(zip(true.texts, true.vectors, strict=True))
         self._teacher: dict[str, Floats] = dict(zip(teacher.texts, teacher.vectors, strict=True))
         self._dimension = true.vectors.shape[1]
@@ -125,7 +142,7 @@ class TrainingSet:
         return [list(part) for part in np.array_split(order, max(1, len(order) // self._config.batch_size))]
 
     def batch(self, chosen: Sequence[int], random: np.random.Generator) -> Batch:
-        """Draw prompts, flips, lightness and noise for the chosen photos."""
+        """Draw prompts, views, colours and noise for the chosen photos."""
         rows = [self._draw(self.photos[index], random) for index in chosen]
         return Batch(
             pixels=torch.from_numpy(np.stack([row[0] for row in rows])),
@@ -133,11 +150,12 @@ class TrainingSet:
             target=density(torch.from_numpy(np.stack([row[2] for row in rows]))),
             weight=torch.from_numpy(np.stack([row[3] for row in rows])),
             domain=torch.tensor([self.photos[index].domain for index in chosen]),
+            fixations=torch.from_numpy(np.stack([row[4] for row in rows])) if self._config.nss > 0 else None,
         )
 
     def _draw(
         self, photo: Photo, random: np.random.Generator
-    ) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floats]:
+    ) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floats, Floats]:
         config = self._config
         flip = bool(random.random() < 0.5)
         drawn: list[tuple[Floats, Floats, float]] = []
@@ -157,20 +175,29 @@ class TrainingSet:
         vectors = np.stack([vector for vector, _, _ in drawn])
         noise = random.normal(0, config.text_noise, vectors.shape).astype(np.float32)
         vectors = np.where(np.any(vectors != 0, axis=1, keepdims=True), vectors + noise, vectors)
-        targets = np.stack([target for _, target, _ in drawn])
-        pixels = _lightness(photo.pixels, random)
-        if config.crop > 0 and random.random() < 0.5:
-            pixels, targets = _cropped(pixels, targets, 1 - random.uniform(0, config.crop), random)
-        if flip:
-            pixels, targets = pixels[:, ::-1], targets[:, :, ::-1]
+        # Fixations go through the same changes, behind the targets; none belong to object prompts.
+        maps = np.stack([target for _, target, _ in drawn])
+        if photo.fixations:
+            counts = [photo.fixations[text] for text, _ in gaze[: config.prompts]]
+            counts += [np.zeros_like(maps[0])] * (config.prompts - len(counts))
+            maps = np.concatenate((maps, counts))
+        view = draw_view(config, random, mirrored=flip)
+        seen = view.maps(maps, self._grid)
+        # A view without any gaze says nothing: show the whole photo.
+        if float(seen[: config.prompts].sum(axis=(1, 2)).min()) < 1:
+            view = draw_view(config, random, mirrored=flip, whole=True)
+            seen = view.maps(maps, self._grid)
+        pixels = recoloured(view.pixels(photo.pixels, config.size), config.colour, random)
         weights = np.array([weight for _, _, weight in drawn], np.float32)
-        return np.ascontiguousarray(pixels), vectors, np.ascontiguousarray(targets), weights
+        return pixels, vectors, seen[: config.prompts], weights, seen[config.prompts :]
 
     def _caption_vector(self, text: str, random: np.random.Generator) -> Floats:
         if not text:
             return np.zeros(self._dimension, np.float32)
         if text in self._teacher and random.random() < _TEACHER_SHARE:
             return self._teacher[text]
+        if random.random() < self._config.drop_words:
+            return self._shortened[text][random.integers(_SHORTENED)]
         return self._vectors[text]
 
     def _object(
@@ -208,6 +235,25 @@ def _some(gaze: list[tuple[str, Floats]], random: np.random.Generator) -> list[t
     return [gaze[n] for n in random.permutation(len(gaze))]
 
 
+def _shortened(
+    captions: Sequence[str], encode: Callable[[Sequence[str]], Floats], seed: int
+) -> dict[str, Floats]:
+    """For each caption, vectors (_SHORTENED, dimension) of it with about a fifth of its words left out."""
+    random = np.random.default_rng(seed)
+    texts = []
+    for caption in sorted(captions):
+        words = caption.split()
+        for _ in range(_SHORTENED):
+            kept = [word for word in words if random.random() > _DROPPED]
+            texts.append(" ".join(kept or words))
+    distinct = sorted(set(texts))
+    rows = dict(zip(distinct, encode(distinct), strict=True)) if distinct else {}
+    return {
+        caption: np.stack([rows[text] for text in texts[_SHORTENED * n : _SHORTENED * (n + 1)]])
+        for n, caption in enumerate(sorted(captions))
+    }
+
+
 def _both(first: str, second: str) -> str:
     return f"{class_prompt(first)} and {class_prompt(second)}"
 
@@ -216,35 +262,3 @@ def _mirrored(text: str) -> str:
     """The text with left and right exchanged, as a mirrored photo wants it."""
     swap = {"left": "right", "right": "left"}
     return " ".join(swap.get(word, word) for word in text.split(" "))
-
-
-def _cropped(
-    pixels: npt.NDArray[np.uint8], targets: Floats, share: float, random: np.random.Generator
-) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """A random crop of `share` of the sides, enlarged again, of the photo and its maps (n, grid, grid)."""
-    left, top = random.uniform(0, 1 - share, 2)
-
-    def cut(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        side = plane.shape[0]
-        # Maps a pixel centre of the result to the crop.
-        matrix = np.array(
-            [[share, 0, left * side + (share - 1) / 2], [0, share, top * side + (share - 1) / 2]]
-        )
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return cv2.warpAffine(plane, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-
-    maps = np.stack([cut(target) for target in targets])
-    # A crop without any gaze says nothing: keep the whole photo.
-    if float(maps.sum(axis=(1, 2)).min()) < 1:
-        return pixels, targets
-    return cut(pixels), maps
-
-
-def _lightness(pixels: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Contrast and brightness changed by up to a fifth; now and then without colour."""
-    values = pixels.astype(np.float32)
-    if random.random() < 0.05:
-        values = np.repeat(values.mean(2, keepdims=True), 3, axis=2)
-    gain, offset = random.uniform(0.8, 1.2), random.uniform(-20, 20)
-    changed: npt.NDArray[np.uint8] = (values * gain + offset).clip(0, 255).astype(np.uint8)
-    return changed

@@ -1,8 +1,13 @@
-"""The `edge` generator: a light detector's features, guided by text, on a grid of 1/8 of the input.
+"""The `edge` generator: a light detector's features, guided by text.
 
-An image passes the backbone and the trunk once. Each prompt then costs a few light layers on the
-grid: two kinds of relevance maps (inner products between text and image) join the features, and
-the text scales and shifts them (FiLM; Perez et al., arXiv 1709.07871).
+An image passes the backbone and the trunk once. Each prompt then costs a few light layers on a
+grid of 1/16 of the input, and a refinement on 1/8 of it: human fixation maps are smooth (a grid of
+16x16 cells holds them to a correlation of 0.996), so the finer grid only has to place small things.
+
+Text joins in two ways. *Inner products* (an idea of the paper's own outlook) give relevance maps:
+the text is read as probabilities of naming each of COCO's classes, which weigh the class maps of
+the detector, and as queries against learned keys of the image. *FiLM* (Perez et al., arXiv
+1709.07871) scales and shifts the features. *Concatenation* is what the paper does.
 
 The output is a density relative to its largest value: ``exp(logit - max(logit))``. The softmax of
 the same logits is the predicted fixation density, on which the losses are computed.
@@ -10,7 +15,7 @@ the same logits is the predicted fixation density, on which the losses are compu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from salgan_edge.train.networks.preprocess import Preprocess
@@ -20,15 +25,21 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DOMAINS", "EdgeGenerator"]
+__all__ = ["DOMAINS", "FUSIONS", "ClassReader", "EdgeGenerator", "Fusion"]
 
 DOMAINS = ("sjtu_tis", "osie", "scene")
 """Data sets with a centre bias of their own; the first is the product's."""
 
-_TRUNK = 96
-_FUSED = 64
+Fusion = Literal["inner+film", "inner", "film", "concat"]
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+
+_TRUNK = 128
+_FUSED = 96
+_BLOCKS = 3
 _HEADS = 8
 _KEY = 16
+_CONTEXT = 64
+_FINE = 24
 _PRIOR = 12
 
 
@@ -45,12 +56,35 @@ class _Block(nn.Module):
         return x + y
 
 
+class ClassReader(nn.Module):
+    """Which of COCO's classes a text names: logits (..., 80) of text directions (..., dimension).
+
+    A caption that names several things lies close to none of their class vectors (cosine about
+    0.28), yet says which they are; `salgan_edge.train.reader` fits this to texts before the
+    generator sees a photo.
+    """
+
+    def __init__(self, dimension: int, width: int = 256) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(dimension, width)
+        self.logits = nn.Linear(width, CLASSES)
+        # Most texts name none of the classes.
+        nn.init.constant_(self.logits.bias, -4.0)
+
+    def forward(self, direction: Tensor) -> Tensor:
+        """Logits; the entries of the direction are brought to a variance of about one."""
+        scaled = direction * direction.shape[-1] ** 0.5
+        logits: Tensor = self.logits(nn.functional.silu(self.hidden(scaled)))
+        return logits
+
+
 class EdgeGenerator(nn.Module):
     """Text-guided saliency on a YOLOX-Nano backbone.
 
     Args:
-        size: side of the square input in pixels, a multiple of 32; the grid is an eighth of it.
+        size: side of the square input in pixels, a multiple of 32; the output's grid is an eighth of it.
         dimension: length of a text vector.
+        fusion: how text joins the image: ``inner`` products, ``film``, both, or ``concat``.
         dropout: share of the trunk's channels left out at random in training.
     """
 
@@ -59,51 +93,65 @@ class EdgeGenerator(nn.Module):
 
     text_mean: Tensor
 
-    def __init__(self, size: int = 256, dimension: int = 512, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, size: int = 256, dimension: int = 512, *, fusion: Fusion = "inner+film", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.size = size
         self.dimension = dimension
+        self.fusion = fusion
         self.grid = size // STRIDES[0]
         self.preprocess = Preprocess(size)
+        self.register_buffer("text_mean", torch.zeros(dimension))
+        # Image: once for all prompts
         self.backbone = YoloxNano()
         self.laterals = nn.ModuleList(nn.Conv2d(channels, _TRUNK, 1) for channels in NECK_CHANNELS)
-        self.class_lateral = nn.Conv2d(CLASSES, _TRUNK, 1)
+        self.class_laterals = nn.ModuleList(nn.Conv2d(CLASSES, _TRUNK, 1, bias=False) for _ in STRIDES)
         self.position = nn.Parameter(torch.zeros(1, _TRUNK, _PRIOR, _PRIOR))
-        self.trunk = _Block(_TRUNK)
+        self.trunk = nn.Sequential(_Block(_TRUNK), _Block(_TRUNK))
         self.dropout = nn.Dropout2d(dropout)
         self.base = nn.Conv2d(_TRUNK, _FUSED, 1)
-        self.keys = nn.Conv2d(_TRUNK, _HEADS * _KEY, 1)
-        # Bias-free, so that a zero vector (no text) asks for nothing.
-        self.query = nn.Sequential(
-            nn.Linear(dimension, 128, bias=False), nn.SiLU(), nn.Linear(128, _HEADS * _KEY, bias=False)
-        )
-        self.class_vectors = nn.Parameter(torch.randn(CLASSES, dimension) / dimension**0.5)
-        self.class_scale = nn.Parameter(torch.tensor(12.0))
-        self.class_threshold = nn.Parameter(torch.tensor(0.45))
-        self.register_buffer("text_mean", torch.zeros(dimension))
-        self.relevance = nn.Conv2d(len(STRIDES) + _HEADS, _FUSED, 1)
-        film = nn.Linear(128, 4 * _FUSED)
-        nn.init.zeros_(film.weight)
-        nn.init.zeros_(film.bias)
-        self.film = nn.Sequential(nn.Linear(dimension + 64, 128), nn.SiLU(), film)
-        self.context = nn.Sequential(nn.Linear(NECK_CHANNELS[-1], 64), nn.SiLU())
-        self.blocks = nn.ModuleList(_Block(_FUSED) for _ in range(2))
-        self.head = nn.Conv2d(_FUSED, 1, 3, padding=1)
+        self.fine = nn.Conv2d(NECK_CHANNELS[0], _FINE, 1)
+        # Text
+        if "inner" in fusion:
+            self.reader = ClassReader(dimension)
+            self.strides = nn.Linear(dimension, len(STRIDES))
+            self.keys = nn.Conv2d(_TRUNK, _HEADS * _KEY, 1)
+            # Bias-free, so that a zero vector (no text) asks for nothing.
+            self.query = nn.Sequential(
+                nn.Linear(dimension, 128, bias=False), nn.SiLU(), nn.Linear(128, _HEADS * _KEY, bias=False)
+            )
+            self.relevance = nn.Conv2d(len(STRIDES) + _HEADS, _FUSED, 1)
+            self.fine_relevance = nn.Conv2d(1, _FINE, 1, bias=False)
+            nn.init.zeros_(self.strides.weight)
+            nn.init.zeros_(self.strides.bias)
+        if "film" in fusion:
+            film = nn.Linear(128, 2 * _BLOCKS * _FUSED)
+            nn.init.zeros_(film.weight)
+            nn.init.zeros_(film.bias)
+            self.context = nn.Sequential(nn.Linear(NECK_CHANNELS[-1], _CONTEXT), nn.SiLU())
+            self.film = nn.Sequential(nn.Linear(dimension + _CONTEXT, 128), nn.SiLU(), film)
+        if fusion == "concat":
+            self.text_features = nn.Linear(dimension, 64)
+            self.concatenated = nn.Conv2d(_FUSED + 64, _FUSED, 3, padding=1)
+        # Both: for each prompt
+        self.blocks = nn.ModuleList(_Block(_FUSED) for _ in range(_BLOCKS))
+        self.coarse = nn.Conv2d(_FUSED, _FINE, 1)
+        self.refine = _Block(_FINE)
+        self.head = nn.Conv2d(_FINE, 1, 3, padding=1)
         self.prior = nn.Parameter(torch.zeros(len(DOMAINS), 1, _PRIOR, _PRIOR))
         self.sharpness = nn.Parameter(torch.zeros(len(DOMAINS)))
         nn.init.normal_(self.head.weight, std=0.01)
 
-    def set_text_space(self, class_vectors: Tensor, mean: Tensor) -> None:
-        """Fix the text space.
+    def pretrained(self) -> list[nn.Parameter]:
+        """Parameters that do not start at random: they are trained at a smaller rate."""
+        modules = [self.backbone, *([self.reader] if "inner" in self.fusion else [])]
+        return [parameter for module in modules for parameter in module.parameters()]
 
-        Args:
-            class_vectors: text vectors (80, dimension) of COCO's class names, where the relevance
-                by class starts from.
-            mean: mean text vector (dimension,), the part that all texts share.
-        """
+    def set_text_mean(self, mean: Tensor) -> None:
+        """Fix the mean text vector (dimension,), the part that all texts share."""
         with torch.no_grad():
             self.text_mean.copy_(mean)
-            self.class_vectors.copy_(nn.functional.normalize(class_vectors - mean, dim=-1))
 
     def forward(self, image: Tensor, text_embedding: Tensor) -> Tensor:
         """Saliency (B, N, h, w) in 0..1 of images uint8 (B, H, W, 3) and texts (B, N, dimension)."""
@@ -120,75 +168,95 @@ class EdgeGenerator(nn.Module):
         """
         neck, class_logits = self.backbone(pixels)
         batch, prompts = text.shape[0], text.shape[1]
-        grid = (self.grid, self.grid)
+        fine, coarse = (self.grid, self.grid), (self.grid // 2, self.grid // 2)
         classes = [torch.sigmoid(logits) for logits in class_logits]
-        trunk = self._trunk(neck, classes, grid)
+        trunk = self._trunk(neck, classes, coarse)
         direction = self.text_direction(text)
-        relevance = self._relevance(direction, classes, trunk)
-        context = self.context(neck[2].mean(dim=(2, 3))).unsqueeze(1).expand(-1, prompts, -1)
-        film = self.film(torch.cat((direction, context), dim=-1)).reshape(batch * prompts, 4, _FUSED, 1, 1)
-        base = self.base(trunk).unsqueeze(1)
-        fused = (base + relevance.reshape(batch, prompts, _FUSED, *grid)).reshape(-1, _FUSED, *grid)
+        # (B * N, channels, h, w) from here on
+        features = self.base(trunk).unsqueeze(1).expand(-1, prompts, -1, -1, -1).flatten(0, 1)
+        details = self.fine(neck[0]).unsqueeze(1).expand(-1, prompts, -1, -1, -1).flatten(0, 1)
+        if "inner" in self.fusion:
+            relevance, fine_relevance = self._relevance(direction, classes, trunk)
+            features = features + relevance
+            details = details + fine_relevance
+        if self.fusion == "concat":
+            asked = self.text_features(direction * self.dimension**0.5).reshape(batch * prompts, -1, 1, 1)
+            features = self.concatenated(torch.cat((features, asked.expand(-1, -1, *coarse)), dim=1))
+        film = self._film(direction, neck[2]) if "film" in self.fusion else None
         for number, block in enumerate(self.blocks):
-            fused = block(fused * (1 + film[:, 2 * number]) + film[:, 2 * number + 1])
-        logits = self.head(nn.functional.silu(fused)).reshape(batch, prompts, *grid)
-        return self._as_domain(logits, domain, grid)
+            if film is not None:
+                features = features * (1 + film[:, 2 * number]) + film[:, 2 * number + 1]
+            features = block(features)
+        rough = _smooth(self.coarse(nn.functional.silu(features)), fine)
+        refined = self.refine(nn.functional.silu(rough + details))
+        logits = self.head(nn.functional.silu(refined)).reshape(batch, prompts, *fine)
+        return self._as_domain(logits, domain, fine)
 
     def text_direction(self, text: Tensor) -> Tensor:
         """Unit vectors of the texts about the mean text; zero where there is no text."""
-        given = (text.abs().amax(dim=-1, keepdim=True) > 0).to(text.dtype)
-        return nn.functional.normalize(text - self.text_mean, dim=-1) * given
+        return nn.functional.normalize(text - self.text_mean, dim=-1) * _given(text)
 
     def _trunk(self, neck: Sequence[Tensor], classes: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
-        """Features (B, trunk, h, w) of all strides and of where the image shows which class.
-
-        Pointwise convolutions come before enlarging, where there are fewer cells; that changes
-        nothing, since the nearest cell is repeated.
-        """
-        summed = self.laterals[2](neck[2]) + self.class_lateral(classes[2])
-        for level in (1, 0):
-            here = self.laterals[level](neck[level])
-            # The bias of the class layer was added once, above.
-            here = here + nn.functional.conv2d(classes[level], self.class_lateral.weight)
-            summed = here + nn.functional.interpolate(summed, scale_factor=2.0, mode="nearest")
-        summed = summed + _enlarge_smooth(self.position, grid)
+        """Features (B, trunk, h, w) of all strides and of where the image shows which class."""
+        # Averaging before a pointwise convolution equals averaging after it, and costs a quarter.
+        fine, fine_classes = nn.functional.avg_pool2d(neck[0], 2), nn.functional.avg_pool2d(classes[0], 2)
+        summed = self.laterals[0](fine) + self.class_laterals[0](fine_classes)
+        summed = summed + self.laterals[1](neck[1]) + self.class_laterals[1](classes[1])
+        summed = summed + _double(self.laterals[2](neck[2]) + self.class_laterals[2](classes[2]))
+        summed = summed + _smooth(self.position, grid)
         trunk: Tensor = self.dropout(nn.functional.silu(self.trunk(nn.functional.silu(summed))))
         return trunk
 
-    def _relevance(self, direction: Tensor, classes: Sequence[Tensor], trunk: Tensor) -> Tensor:
-        """Where the image shows what the text names (B * N, fused, h, w): two inner products."""
+    def _relevance(
+        self, direction: Tensor, classes: Sequence[Tensor], trunk: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Where the image shows what the text names, on both grids (B * N, channels, h, w)."""
         batch, prompts = direction.shape[0], direction.shape[1]
-        class_directions = nn.functional.normalize(self.class_vectors, dim=-1)
-        asked = torch.sigmoid(self.class_scale * (direction @ class_directions.T - self.class_threshold))
-        asked = asked * (direction.abs().amax(dim=-1, keepdim=True) > 0).to(asked.dtype)
-        by_class = []
-        for maps in classes:
-            # Shapes (B, N, 80) and (B, 80, cells).
-            found = (asked @ maps.flatten(2)).reshape(batch, prompts, maps.shape[2], maps.shape[3])
-            by_class.append(_enlarge(found, (self.grid, self.grid)))
+        asked = torch.sigmoid(self.reader(direction)) * _given(direction)
+        # Shapes (B, N, 80) and (B, 80, cells).
+        found = [
+            (asked @ maps.flatten(2)).reshape(batch, prompts, maps.shape[2], maps.shape[3])
+            for maps in classes
+        ]
+        by_class = torch.stack((nn.functional.max_pool2d(found[0], 2), found[1], _double(found[2])), dim=2)
+        # Small things are found at fine strides: a text may trust one stride more than another.
+        trust = 1 + self.strides(direction * self.dimension**0.5)
+        by_class = by_class * trust.unsqueeze(-1).unsqueeze(-1)
         query = self.query(direction).reshape(batch, prompts, _HEADS, _KEY) * _KEY**-0.5
         # <query, keys(trunk)> with the keys' layer moved to the query's side: a text has one
-        # query, an image a thousand cells.
+        # query, an image hundreds of cells.
         assert self.keys.bias is not None
         weight = self.keys.weight.reshape(_HEADS, _KEY, _TRUNK)
         moved = (query.unsqueeze(3) @ weight).reshape(batch, prompts * _HEADS, _TRUNK)
         offset = (query * self.keys.bias.reshape(_HEADS, _KEY)).sum(-1).reshape(batch, prompts * _HEADS, 1)
-        by_key = (moved @ trunk.flatten(2) + offset).reshape(batch, prompts, _HEADS, self.grid, self.grid)
-        joined = torch.cat((torch.stack(by_class, dim=2), by_key), dim=2)
-        relevance: Tensor = self.relevance(joined.flatten(0, 1))
-        return relevance
+        by_key = (moved @ trunk.flatten(2) + offset).reshape(batch, prompts, _HEADS, *trunk.shape[2:])
+        relevance: Tensor = self.relevance(torch.cat((by_class, by_key), dim=2).flatten(0, 1))
+        fine: Tensor = self.fine_relevance(found[0].reshape(batch * prompts, 1, self.grid, self.grid))
+        return relevance, fine
+
+    def _film(self, direction: Tensor, top: Tensor) -> Tensor:
+        """Scales and shifts (B * N, 2 * blocks, fused, 1, 1) of text and of what the photo is about."""
+        batch, prompts = direction.shape[0], direction.shape[1]
+        context = self.context(top.mean(dim=(2, 3))).unsqueeze(1).expand(-1, prompts, -1)
+        film: Tensor = self.film(torch.cat((direction, context), dim=-1))
+        return film.reshape(batch * prompts, 2 * _BLOCKS, _FUSED, 1, 1)
 
     def _as_domain(self, logits: Tensor, domain: Tensor | None, grid: tuple[int, int]) -> Tensor:
-        prior = _enlarge_smooth(self.prior, grid)
+        prior = _smooth(self.prior, grid)
         sharpness = torch.exp(self.sharpness)
         if domain is None:
             return logits * sharpness[0] + prior[0]
         return logits * sharpness[domain].view(-1, 1, 1, 1) + prior[domain]
 
 
-def _enlarge(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    return x if tuple(x.shape[-2:]) == grid else nn.functional.interpolate(x, grid, mode="nearest")
+def _given(text: Tensor) -> Tensor:
+    """1 where there is a text, 0 where the vector is zero; (..., 1)."""
+    return (text.abs().amax(dim=-1, keepdim=True) > 0).to(text.dtype)
 
 
-def _enlarge_smooth(x: Tensor, grid: tuple[int, int]) -> Tensor:
+def _double(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _smooth(x: Tensor, grid: tuple[int, int]) -> Tensor:
     return nn.functional.interpolate(x, grid, mode="bilinear", align_corners=False)

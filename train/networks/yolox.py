@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from salgan_edge.train.data.onnx_graph import needed_tensors
 from torch import Tensor, nn
 
 from salgan_edge.errors import CheckpointError
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
-    import onnx
 
-__all__ = ["NECK_CHANNELS", "STRIDES", "YoloxNano", "needed_tensors"]
+__all__ = ["NECK_CHANNELS", "STRIDES", "YoloxNano"]
 
 NECK_CHANNELS = (64, 128, 256)
 STRIDES = (8, 16, 32)
@@ -202,19 +202,6 @@ class YoloxNano(nn.Module):
 
 def _double(x: Tensor) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-
-
-def needed_tensors(graph: onnx.GraphProto, outputs: tuple[str, ...]) -> set[str]:
-    """Names of all tensors that nodes compute on the way to `outputs`."""
-    producers = {name: node for node in graph.node for name in node.output}
-    needed: set[str] = set()
-    pending = list(outputs)
-    while pending:
-        name = pending.pop()
-        if name in producers and name not in needed:
-            needed.add(name)
-            pending.extend(producers[name].input)
-    return needed
 
 
 def _focus_kernel(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,0 +1,177 @@
+"""The `edge` network: what depends on what, in every kind of fusion; reading classes from texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from conftest import random_generator  # noqa: E402
+from salgan_edge.train.data.coco import COCO_CLASSES  # noqa: E402
+from salgan_edge.train.data.naming import made_captions, named_classes, words_for  # noqa: E402
+from salgan_edge.train.data.text_vectors import TextVectors  # noqa: E402
+from salgan_edge.train.networks.edge import DOMAINS, FUSIONS, EdgeGenerator  # noqa: E402
+from salgan_edge.train.reader import average_precision, fit_reader  # noqa: E402
+
+from salgan_edge.errors import CheckpointError  # noqa: E402
+
+
+def photo(batch=1):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch, 70, 90, 3), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_prompts_do_not_disturb_each_other(fusion):
+    model = random_generator(fusion=fusion)
+    texts = torch.randn(2, 3, 512, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        together = model(photo(2), texts)
+        assert together.shape == (2, 3, 8, 8)
+        for image in range(2):
+            for prompt in range(3):
+                alone = model(photo(2)[image : image + 1], texts[image, prompt][None, None])
+                assert torch.allclose(alone[0, 0], together[image, prompt], atol=1e-5)
+    assert together.amax(dim=(2, 3)).allclose(torch.ones(2, 3))
+    assert (together[0, 0] - together[0, 1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_no_text_asks_for_nothing(fusion):
+    """A zero vector stands for no text, whatever the mean text is."""
+    model = random_generator(fusion=fusion)
+    assert torch.equal(model.text_direction(torch.zeros(1, 1, 512)), torch.zeros(1, 1, 512))
+    with torch.inference_mode():
+        before = model(photo(), torch.zeros(1, 1, 512))
+        model.set_text_mean(torch.randn(512))
+        assert torch.equal(model(photo(), torch.zeros(1, 1, 512)), before)
+
+
+def test_class_named_by_the_text_is_looked_at():
+    """With all else silenced, the map is where the detector sees the class that the reader reads."""
+    model = random_generator()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.startswith(("backbone", "reader")):
+                parameter.zero_()
+        model.reader.hidden.weight.zero_()
+        model.reader.logits.bias.fill_(-20.0)
+        model.reader.logits.bias[5] = 20.0
+        model.relevance.weight[0, :3] = 1.0
+        model.coarse.weight[0, 0] = 1.0
+        model.head.weight[0, 0, 1, 1] = 1.0
+        pixels = model.preprocess(photo())
+        _, classes = model.backbone(pixels)
+        logits = model.logits(pixels, torch.ones(1, 1, 512))[0, 0]
+        shown = [torch.sigmoid(level[0, 5]) for level in classes]
+    coarse = (
+        torch.nn.functional.max_pool2d(shown[0][None, None], 2)[0, 0]
+        + shown[1]
+        + shown[2].repeat_interleave(2, 0).repeat_interleave(2, 1)
+    )
+    silu = torch.nn.functional.silu
+    rough = torch.nn.functional.interpolate(silu(coarse)[None, None], (8, 8), mode="bilinear")[0, 0]
+    assert torch.allclose(logits, silu(silu(rough)), atol=1e-5)
+
+
+def test_each_data_set_has_its_own_prior():
+    model = random_generator()
+    pixels, text = (
+        model.preprocess(photo(1)).expand(len(DOMAINS), -1, -1, -1),
+        torch.zeros(len(DOMAINS), 1, 512),
+    )
+    with torch.inference_mode():
+        each = model.logits(pixels, text, torch.arange(len(DOMAINS)))
+        product = model.logits(pixels, text)
+    assert torch.allclose(each[0], product[0], atol=1e-5)
+    assert (each[1] - each[2]).abs().max() > 0.1
+
+
+def test_parameters_are_listed_once():
+    model = EdgeGenerator(64)
+    pretrained = {id(parameter) for parameter in model.pretrained()}
+    assert len(pretrained) == len(model.pretrained())
+    assert id(model.reader.hidden.weight) in pretrained
+    assert id(model.head.weight) not in pretrained
+    assert all(id(parameter) in pretrained for parameter in model.backbone.parameters())
+
+
+def test_kind_of_fusion_is_kept_with_the_weights(tmp_path):
+    from salgan_edge.train.checkpoint import Description, load_generator, save_generator
+
+    model = EdgeGenerator(64, fusion="concat").eval()
+    path = tmp_path / "concat.safetensors"
+    save_generator(model, Description("edge", {"size": 64, "fusion": "concat"}), path)
+    loaded, _ = load_generator(path)
+    text = torch.randn(1, 2, 512)
+    with torch.inference_mode():
+        assert torch.equal(loaded(photo(), text), model(photo(), text))
+    save_generator(model, Description("edge", {"size": 64, "fusion": "film"}), path)
+    with pytest.raises(CheckpointError, match="does not fit preset edge"):
+        load_generator(path)
+
+
+# Reading classes
+
+
+def test_named_classes_by_hand():
+    def named(text):
+        return [name for name, found in zip(COCO_CLASSES, named_classes([text])[0], strict=True) if found]
+
+    assert named("Two dogs and a red bus") == ["bus", "dog"]
+    assert named("A man in a raincoat rides his bike") == ["person", "bicycle"]
+    assert named("three knives on a dining table") == ["knife", "dining table"]
+    assert named("White lamps") == []
+    # Whole words only.
+    assert named("the scatter of a busy category") == []
+    assert named_classes([]).shape == (0, 80)
+
+
+def test_every_class_is_named_by_its_words():
+    for number, name in enumerate(COCO_CLASSES):
+        found = named_classes([f"look at the {word} there" for word in words_for(name)])
+        assert found[:, number].all(), name
+
+
+def test_made_captions_name_every_class():
+    captions = made_captions(3000, np.random.default_rng(0))
+    assert len(captions) == 3000
+    assert named_classes(captions).sum(0).min() > 20
+
+
+def test_average_precision_by_hand():
+    scores = np.array([[0.9, 0.2], [0.8, 0.1]], np.float32)
+    labels = np.array([[True, False], [False, True]])
+    # In order .9 (true), .8, .2, .1 (true): precision 1 and 2/4.
+    assert average_precision(scores, labels) == pytest.approx(0.75)
+
+
+def test_reader_learns_to_read(monkeypatch):
+    """Vectors made of a direction for each class: a text that names two is read as both."""
+    from salgan_edge.train import reader
+
+    monkeypatch.setattr(reader, "_MADE", 1500)
+    random = np.random.default_rng(0)
+    axes = random.normal(size=(80, 512)) / 512**0.5
+    mean = random.normal(size=512) / 512**0.5
+
+    def encode(texts):
+        vectors = mean + named_classes(texts) @ axes + 0.2 * random.normal(size=(len(texts), 512)) / 512**0.5
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    model = EdgeGenerator(64)
+    model.set_text_mean(torch.from_numpy((mean / np.linalg.norm(mean)).astype(np.float32)))
+    names = TextVectors(["a dog", "a kite"], encode(["a dog", "a kite"]))
+    captions = TextVectors(["A dog chases a cat."], encode(["A dog chases a cat."]))
+    fit_reader(model, captions, names, encode, seed=1)
+    texts = [
+        "a bus next to two giraffes",
+        "A woman with an umbrella and a kite",
+        "some lamps",
+        "a truck and a zebra",
+    ]
+    with torch.inference_mode():
+        read = torch.sigmoid(model.reader(model.text_direction(torch.from_numpy(encode(texts))))).numpy()
+    assert average_precision(read, named_classes(texts)) > 0.95
+    assert read[2].max() < 0.5

@@ -1,0 +1,94 @@
+"""What each part of the system buys: the same short training with one part changed at a time.
+
+::
+
+    python -m salgan_edge.train.ablation --data ../shared/data --backbone ../shared/weights/yolox_nano_coco.onnx
+
+Every row has the same budget (epochs, photos per step, seed) and is scored on the validation
+photos, on the network's own grid. Finished rows are kept in the output folder, so a stopped
+command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from salgan_edge.train import released
+from salgan_edge.train.config import TrainConfig, changed
+from salgan_edge.train.loop import Sources, train
+
+from salgan_edge.errors import SalganEdgeError
+from salgan_edge.files import writing
+
+__all__ = ["ROWS", "table"]
+
+ROWS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fusion: concatenation (the paper's)": {"fusion": "concat"},
+    "fusion: FiLM alone": {"fusion": "film"},
+    "fusion: inner products alone": {"fusion": "inner"},
+    "text cast to integers, as in the reference": {"text_cast": "integer"},
+    "adversarial term, discriminator sees the map": {
+        "adversarial": 0.05, "adversarial_warmup": 2, "discriminator": "map",
+    },
+    "adversarial term, discriminator sees photo and text": {
+        "adversarial": 0.05, "adversarial_warmup": 2, "discriminator": "conditional",
+    },
+    "content loss: binary cross-entropy (the paper's)": {"kl": 0.0, "cc": 0.0, "bce": 1.0},
+    "content loss: KL alone": {"cc": 0.0},
+    "content loss: with NSS on fixations": {"nss": 0.1},
+    "without object prompts": {"object_weight": 0.0},
+    "without the free-viewing sets": {"extra_data": False},
+    "backbone frozen": {"backbone_rate": 0.0},
+    "without augmentation of photo and text": {"augment": 0.0, "colour": 0.0, "drop_words": 0.0, "text_noise": 0.0},
+}  # fmt: skip
+"""Name of each row and the settings in which it differs from the default recipe."""
+
+_CONDITIONS = ("all", "pure", "whole", "general", "salient", "nonsalient", "guide")
+
+
+def table(scores: dict[str, dict[str, float]]) -> str:
+    """Rows of validation scores as a Markdown table."""
+    lines = [f"| | {' | '.join(_CONDITIONS)} |", f"|---{'|---' * len(_CONDITIONS)}|"]
+    for name, row in scores.items():
+        lines.append(f"| {name} | {' | '.join(f'{row[key]:.3f}' for key in _CONDITIONS)} |")
+    return "\n".join(lines)
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder that holds sjtu_tis, clip_text, osie and scene.")],
+    backbone: Annotated[Path, typer.Option(help="yolox_nano_coco.onnx.")],
+    text_encoder: Annotated[Path | None, typer.Option(help="Default: the released one.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o")] = Path("runs/ablation"),
+    epochs: Annotated[int, typer.Option(min=1)] = 8,
+    only: Annotated[list[str] | None, typer.Option(help="Rows whose name contains this; repeatable.")] = None,
+) -> None:
+    """Train and score each row, and print the table."""
+    sources = Sources(data, text_encoder or released.TEXT_ENCODER, backbone)
+    scores: dict[str, dict[str, float]] = {}
+    for number, (name, settings) in enumerate(ROWS.items()):
+        if only and not any(part in name for part in only):
+            continue
+        folder = output / f"{number:02d}"
+        result = folder / "row.json"
+        if not result.exists():
+            typer.echo(f"{name}: {settings}", err=True)
+            # The last epoch counts, not the best: choosing would favour rows that vary more.
+            config = changed(TrainConfig(), epochs=epochs, **settings)
+            train(sources, folder, config, resume=True)
+            last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+            with writing(result) as temporary:
+                temporary.write_text(json.dumps({"name": name, "settings": settings, **last}, indent=2))
+        scores[name] = json.loads(result.read_text())["validation"]
+    typer.echo(table(scores))
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except SalganEdgeError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(1) from error
