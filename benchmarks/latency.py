@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Timing", "machine", "time_generators"]
+__all__ = ["Subject", "Timing", "generator_subject", "machine", "neck_subject", "time_graphs"]
 
 _PAUSE = 0.05
 """Seconds after which idle threads of the other graph have stopped spinning."""
@@ -62,51 +62,82 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def time_generators(
-    graphs: Mapping[str, tuple[Path, int]], threads: int, blocks: int = 6, runs: int = 5
+@dataclass(frozen=True)
+class Subject:
+    """A graph to be timed, with an input."""
+
+    path: Path
+    """ONNX file."""
+    size: int
+    """Side of the square photo given to the graph, in pixels."""
+    output: str
+    """Name of the output that is asked for."""
+    inputs: dict[str, npt.NDArray[Any]]
+
+
+def generator_subject(path: Path, size: int, dimension: int) -> Subject:
+    """A generator with a random photo of its own input size and one random text."""
+    random = np.random.default_rng(0)
+    text = random.normal(size=(1, 1, dimension)).astype(np.float32)
+    image = random.integers(0, 256, (1, size, size, 3), np.uint8)
+    inputs = {contract.IMAGE: image, contract.TEXT_EMBEDDING: text / np.linalg.norm(text)}
+    return Subject(path, size, contract.SALIENCY, inputs)
+
+
+def neck_subject(detector: Path, folder: Path, size: int = 256) -> Subject:
+    """YOLOX-Nano up to its neck, the measure of what a light backbone costs.
+
+    Args:
+        detector: ``yolox_nano_coco.onnx``.
+        folder: where the cut graph is written.
+        size: side of its square input in pixels.
+    """
+    from salgan_edge.train.data.onnx_graph import cut  # noqa: PLC0415 - needs the extra export
+
+    model = cut(detector, ("956", "990", "1024"), size)
+    path = folder / "neck.onnx"
+    path.write_bytes(model.SerializeToString())
+    pixels = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
+    # The last output is computed from the other two.
+    return Subject(path, size, "1024", {model.graph.input[0].name: pixels})
+
+
+def time_graphs(
+    subjects: Mapping[str, Subject], threads: int, blocks: int = 6, runs: int = 5
 ) -> list[Timing]:
     """Time graphs in turn, a block of runs each.
 
     Args:
-        graphs: name to file and side of the square photo to give it.
+        subjects: what to time, by name.
         threads: CPU threads.
         blocks: blocks for each graph, after one that is not counted.
         runs: measured runs in a block, after a pause and a run that is not counted.
     """
-    random = np.random.default_rng(0)
-    sessions, inputs, first = {}, {}, {}
-    for name, (path, size) in graphs.items():
-        session = GraphSession(path, "cpu", threads)
-        dimension = session.inputs[contract.TEXT_EMBEDDING][1][-1]
-        assert isinstance(dimension, int)
-        text = random.normal(size=(1, 1, dimension)).astype(np.float32)
-        image = random.integers(0, 256, (1, size, size, 3), np.uint8)
-        sessions[name] = session
-        inputs[name] = {contract.IMAGE: image, contract.TEXT_EMBEDDING: text / np.linalg.norm(text)}
-        first[name] = _once(session, inputs[name])
-    times: dict[str, list[float]] = {name: [] for name in graphs}
+    sessions = {name: GraphSession(subject.path, "cpu", threads) for name, subject in subjects.items()}
+    first = {name: _once(session, subjects[name]) for name, session in sessions.items()}
+    times: dict[str, list[float]] = {name: [] for name in subjects}
     for block in range(1 + blocks):
         for name, session in sessions.items():
             time.sleep(_PAUSE)
-            _once(session, inputs[name])
-            elapsed = [_once(session, inputs[name]) for _ in range(runs)]
+            _once(session, subjects[name])
+            elapsed = [_once(session, subjects[name]) for _ in range(runs)]
             if block > 0:
                 times[name] += elapsed
     return [
         Timing(
             name=name,
-            size=graphs[name][1],
+            size=subject.size,
             threads=threads,
             runs=len(times[name]),
             median_ms=float(np.median(times[name])),
             p90_ms=float(np.percentile(times[name], 90)),
             first_ms=first[name],
         )
-        for name in graphs
+        for name, subject in subjects.items()
     ]
 
 
-def _once(session: GraphSession, inputs: dict[str, npt.NDArray[Any]]) -> float:
+def _once(session: GraphSession, subject: Subject) -> float:
     started = time.perf_counter()
-    session.run(contract.SALIENCY, inputs)
+    session.run(subject.output, subject.inputs)
     return 1000 * (time.perf_counter() - started)

@@ -69,6 +69,8 @@ class TrainConfig:
     """``integer`` repeats a mistake of the reference implementation, for comparison: see `cast_text`."""
     object_weight: float = 0.5
     """Loss weight of an object prompt against a pair with human gaze."""
+    teacher_share: float = 0.5
+    """Share of the teachers' maps in the targets, where there are teachers."""
     free_view_weight: float = 0.5
     """Loss weight of the additional free-viewing sets."""
 
@@ -147,7 +149,8 @@ _POSITIVE = (
     "size", "epochs", "batch_size", "prompts", "learning_rate", "discriminator_learning_rate", "alpha", "warmup",
 )  # fmt: skip
 _SHARES = (
-    "ema", "beta1", "beta2", "dropout", "augment", "crop", "zoom_out", "colour", "drop_words", "warmup",
+    "ema", "beta1", "beta2", "dropout", "augment", "crop", "zoom_out", "colour", "drop_words", "teacher_share",
+    "warmup",
 )  # fmt: skip
 
 CONTENT_WEIGHTS = ("kl", "cc", "sim", "nss", "bce", "mse")

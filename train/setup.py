@@ -20,6 +20,7 @@ from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator
 from salgan_edge.train.networks.paper import PaperDiscriminator, PaperGenerator
 from salgan_edge.train.networks.preprocess import Preprocess
 from salgan_edge.train.reader import fit_reader
+from salgan_edge.train.teach import soften
 from salgan_edge.train.validate import Validation
 
 from salgan_edge.errors import DataError
@@ -63,6 +64,8 @@ class Sources:
     backbone: Path | None = None
     """``yolox_nano_coco.onnx``: initial weights, and the detector for object prompts; None trains
     without object prompts, and preset ``edge`` then needs `start`."""
+    teachers: tuple[Path, ...] = ()
+    """Checkpoints of `edge` generators whose mean prediction softens the targets."""
     start: Path | None = None
     """Checkpoint to fine-tune; None starts from the backbone's weights, or from none (``paper``)."""
 
@@ -86,7 +89,7 @@ def check_sources(sources: Sources, config: TrainConfig) -> None:
     Raises:
         DataError: some are not; the message lists all of them.
     """
-    for path in (sources.data, sources.text_encoder, sources.backbone, sources.start):
+    for path in (sources.data, sources.text_encoder, sources.backbone, sources.start, *sources.teachers):
         if path is not None and not path.exists():
             raise DataError(f"{path} does not exist: see the README's 'Training' for what is needed")
     wrong: list[str] = []
@@ -94,6 +97,8 @@ def check_sources(sources: Sources, config: TrainConfig) -> None:
         wrong.append(
             "a new generator starts from yolox_nano_coco.onnx: give --backbone, or a checkpoint with --from"
         )
+    if sources.teachers and config.sampling != "photos":
+        wrong.append("teachers need the sampling of photos: leave out --teacher, or choose another --recipe")
     wrong += _wrong_folders(sources, config)
     files = [sources.text_encoder / name for name in ("config.json", "tokenizer.json")]
     if config.sampling == "photos" or config.preset == "edge":
@@ -204,6 +209,8 @@ def load_data(
             folders, detections, _resizer(round(_VIEW_DETAIL * config.size)), encode, true_vectors(text),
             estimated_captions(text), config, model.grid,
         )  # fmt: skip
+        if sources.teachers:
+            soften(training, sources.teachers, config.teacher_share, output / "teachers.npz")
     return Parts(training, validation, [folder.name for folder in folders], folders[0].split_id)
 
 
@@ -220,6 +227,9 @@ def describe(
             "data": parts.folders,
             "object_prompts": sources.backbone is not None and config.sampling == "photos",
             "split": parts.split,
+            "teachers": [
+                path.stem if path.stem != "generator" else path.parent.name for path in sources.teachers
+            ],
             "started_from": started.name if started else "random weights",
             "epoch": epoch,
             "config": dataclasses.asdict(config),

@@ -44,6 +44,10 @@ def train(
     text_encoder: Annotated[
         Path | None, typer.Option(help="Folder of the text encoder; default: the released one.")
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="Checkpoint whose predictions soften the targets; repeat it for several."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Photos (or pairs) per step.")] = None,
@@ -81,6 +85,7 @@ def train(
         data=data,
         backbone=backbone,
         text_encoder=text_encoder or released.TEXT_ENCODER,
+        teachers=tuple(teacher or ()),
         start=released.GENERATOR if start == "default" else Path(start) if start else None,
     )
     folder = output or Path("runs") / recipe

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
-from salgan_edge.train.data.onnx_graph import needed_tensors
+from salgan_edge.train.data.onnx_graph import cut
 from salgan_edge.train.data.text_vectors import name_variants
 
 from salgan_edge import contract
@@ -69,22 +69,12 @@ class Detector:
     _SIDE = 416
 
     def __init__(self, path: Path) -> None:
-        import onnx  # noqa: PLC0415
         import onnxruntime  # noqa: PLC0415
 
-        model = onnx.load(path)
-        self._input = model.graph.input[0].name
-        # The published file is fixed to 640 pixels by its last reshapes, which are cut off here.
-        for axis in (2, 3):
-            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = self._SIDE
-        del model.graph.output[:]
-        del model.graph.value_info[:]
         self._names = ("1062", "1063", "1045", "1102", "1103", "1085", "1142", "1143", "1125")
-        needed = needed_tensors(model.graph, self._names)
-        for node in [node for node in model.graph.node if node.output[0] not in needed]:
-            model.graph.node.remove(node)
-        for name in self._names:
-            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        # The published file is fixed to 640 pixels by its last reshapes, which are cut off here.
+        model = cut(path, self._names, self._SIDE)
+        self._input = model.graph.input[0].name
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(

@@ -42,6 +42,8 @@ _DROPPED = 0.2
 class Photo:
     """One photo with all that it can be asked."""
 
+    name: str
+    """Of its folder and file, ``sjtu_tis/000000000071``."""
     domain: int
     pixels: npt.NDArray[np.uint8]
     """RGB (S, S, 3), at least as large as the network's input."""
@@ -53,6 +55,10 @@ class Photo:
     """Classes detected at any size; None where no detector looked."""
     fixations: dict[str, Floats] = field(default_factory=dict)
     """Fixation counts (G, G) by text of `gaze`; empty unless a loss needs them."""
+    taught: dict[str, Floats] = field(default_factory=dict)
+    """What teachers predict (G, G) for the name of each class in `objects`; empty without teachers."""
+    taught_share: float = 0.0
+    """Share of that in an object's target."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,7 @@ class TrainingSet:
             for name, pairs in photos(folder.select("train")).items():
                 ordered = sorted(pairs, key=lambda pair: pair.text != "")
                 photo = Photo(
+                    name=f"{folder.name}/{name}",
                     domain=DOMAINS.index(folder.name),
                     pixels=resize(folder.image(name)),
                     gaze=[(pair.text, to_grid(folder.saliency_map(pair), detail)) for pair in ordered],
@@ -115,7 +122,7 @@ class TrainingSet:
                         pair.text: folder.fixation_map(pair, (detail, detail)).astype(np.float32)
                         for pair in ordered
                     }
-                detected = detections.get(f"{folder.name}/{name}")
+                detected = detections.get(photo.name)
                 photo.seen = None if detected is None else {found.name for found in detected}
                 for found in detected or []:
                     if _OBJECT_AREA[0] <= found.area <= _OBJECT_AREA[1]:
@@ -140,6 +147,31 @@ class TrainingSet:
         """One epoch: indices of the photos of each step."""
         order = random.permutation(len(self.photos))
         return [list(part) for part in np.array_split(order, max(1, len(order) // self._config.batch_size))]
+
+    def questions(self, photo: Photo) -> tuple[list[str], Floats]:
+        """What can be asked about a photo: texts of gaze, then names of its objects; with vectors (n, d)."""
+        texts = [text for text, _ in photo.gaze]
+        names = [class_prompt(name) for name in sorted(photo.objects)]
+        none = np.zeros(self._dimension, np.float32)
+        rows = [self._vectors[text] if text else none for text in texts]
+        rows += [self._vectors[name] for name in names]
+        return texts + names, np.stack(rows)
+
+    def soften(self, photo: Photo, densities: Floats, share: float) -> None:
+        """Mix predictions into a photo's targets.
+
+        Args:
+            photo: one of `photos`.
+            densities: predicted densities (n, G, G), one for each of `questions`.
+            share: of the prediction in the mixture, 0..1.
+        """
+        gaze = len(photo.gaze)
+        photo.gaze = [
+            (text, _mixed(target, predicted, share))
+            for (text, target), predicted in zip(photo.gaze, densities[:gaze], strict=True)
+        ]
+        photo.taught = dict(zip(sorted(photo.objects), densities[gaze:], strict=True))
+        photo.taught_share = share
 
     def batch(self, chosen: Sequence[int], random: np.random.Generator) -> Batch:
         """Draw prompts, views, colours and noise for the chosen photos."""
@@ -216,12 +248,21 @@ class TrainingSet:
             return self._vectors[_both(first, second)], object_map(boxes, free), weight
         name = str(random.choice(names))
         boxes = photo.objects[name]
-        return self._object_vector(name, len(boxes), random), object_map(boxes, free), weight
+        target = object_map(boxes, free)
+        if photo.taught:
+            target = _mixed(target, photo.taught[name], photo.taught_share)
+        return self._object_vector(name, len(boxes), random), target, weight
 
     def _object_vector(self, name: str, count: int, random: np.random.Generator) -> Floats:
         if random.random() < _TRUE_VECTOR_SHARE:
             return self._true[class_prompt(name)]
         return self._vectors[str(random.choice(prompts_for(name, count)))]
+
+
+def _mixed(target: Floats, predicted: Floats, share: float) -> Floats:
+    """Two maps mixed as densities; the largest value is 1."""
+    mixture = (1 - share) * target / target.sum() + share * predicted / predicted.sum()
+    return (mixture / mixture.max()).astype(np.float32)
 
 
 def to_grid(values: Floats, grid: int) -> Floats:

@@ -1,0 +1,103 @@
+"""Learning from several trained generators: their mean prediction softens the targets of a new one.
+
+An ensemble predicts unseen photos better than each of its members, but costs as much as all of
+them. A single generator that is trained towards the ensemble's maps keeps a good part of the gain
+(Hinton et al., "Distilling the knowledge in a neural network", arXiv 1503.02531).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from salgan_edge.train.checkpoint import load_generator
+from salgan_edge.train.networks.edge import EdgeGenerator
+
+from salgan_edge.errors import CheckpointError
+from salgan_edge.files import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from salgan_edge.train.data.samples import TrainingSet
+
+    Floats = npt.NDArray[np.float32]
+
+__all__ = ["Teachers", "soften"]
+
+
+class Teachers:
+    """Trained `edge` generators, which may differ in size and fusion.
+
+    Args:
+        paths: their checkpoints.
+
+    Raises:
+        CheckpointError: one is missing, damaged or of another preset.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._models: list[EdgeGenerator] = []
+        for path in paths:
+            model, description = load_generator(path)
+            if not isinstance(model, EdgeGenerator):
+                raise CheckpointError(f"teacher {path} is of preset {description.preset}: edge was expected")
+            self._models.append(model)
+
+    @torch.inference_mode()
+    def maps(self, photo: npt.NDArray[np.uint8], vectors: Floats, domain: int, side: int) -> Floats:
+        """Mean predicted densities (n, side, side) of all teachers, for the photo and its mirror image.
+
+        The mirror image is shown with the same texts; "left" and "right" cancel out there, which
+        the human targets make up for.
+
+        Args:
+            photo: RGB (S, S, 3).
+            vectors: text vectors (n, dimension).
+            domain: index into `DOMAINS`.
+            side: of the result in cells.
+        """
+        image = torch.from_numpy(photo)[None]
+        both = torch.cat((image, image.flip(2)))
+        text = torch.from_numpy(vectors)[None].expand(2, -1, -1)
+        total = torch.zeros(len(vectors), side, side)
+        for model in self._models:
+            logits = model.logits(model.preprocess(both), text, torch.full((2,), domain))
+            density = torch.softmax(logits.flatten(-2), dim=-1).reshape(logits.shape)
+            mean = (density[0] + density[1].flip(-1)) / 2
+            total += torch.nn.functional.interpolate(mean[None], (side, side), mode="bilinear")[0]
+        densities: Floats = (total / total.sum(dim=(-2, -1), keepdim=True)).numpy()
+        return densities
+
+
+def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache: Path) -> None:
+    """Mix the teachers' maps into the targets of a training set.
+
+    Args:
+        training: its targets are changed.
+        teachers: checkpoints.
+        share: of the teachers' density in a target, 0..1.
+        cache: ``.npz`` file that keeps the maps, so that a resumed training need not make them again.
+
+    Raises:
+        CheckpointError: a teacher does not fit.
+    """
+    names = [photo.name for photo in training.photos]
+    kept: dict[str, Floats] = {}
+    if cache.exists():
+        with np.load(cache) as file:
+            kept = {name: file[name] for name in file.files}
+    if set(kept) != set(names):
+        ensemble = Teachers(teachers)
+        kept = {}
+        for photo in training.photos:
+            _, vectors = training.questions(photo)
+            side = photo.gaze[0][1].shape[0]
+            kept[photo.name] = ensemble.maps(photo.pixels, vectors, photo.domain, side).astype(np.float16)
+        with writing(cache) as temporary:
+            np.savez(temporary, **kept)
+    for photo in training.photos:
+        training.soften(photo, kept[photo.name].astype(np.float32), share)
