@@ -21,9 +21,10 @@ from salgan_edge.errors import ExportError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy.typing as npt
     from torch import Tensor, nn
 
-__all__ = ["convert", "store_exact_halves"]
+__all__ = ["convert", "store_exactly"]
 
 _SMALL = 65536
 
@@ -64,7 +65,7 @@ def convert(
             f"torch.onnx.export failed on {type(module).__name__}: {str(error).splitlines()[0]}"
         ) from error
     _strip(model)
-    store_exact_halves(model)
+    store_exactly(model)
     for value, axes in zip(model.graph.input, dimensions, strict=True):
         for axis in axes:
             if not value.type.tensor_type.shape.dim[axis].dim_param:
@@ -101,36 +102,101 @@ def _strip(model: onnx.ModelProto) -> None:
         del value.metadata_props[:]
 
 
-def store_exact_halves(model: onnx.ModelProto) -> None:
-    """Store embedding tables as float16 where that loses nothing.
+def store_exactly(model: onnx.ModelProto) -> None:
+    """Store large weights in fewer bytes where that loses nothing.
 
-    A table that was trained or published in half precision has float32 values that are float16
-    values. It is stored so, and the few rows that are looked up are cast back: same results, half
-    the file.
+    A model that was trained or published in half precision has float32 values that are float16
+    values. They are stored so and cast: of a table the few rows that are looked up, of a matrix all,
+    once, when onnxruntime loads the graph and folds constants. A table whose rows are whole multiples
+    of a power of two (`salgan_edge.train.networks.text_encoder.round_rows_to_bytes`) is stored as int8
+    with a float16 factor for each row. The results are the same to the last bit.
     """
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    for index, table in enumerate(model.graph.initializer):
-        users = readers.get(table.name, [])
-        if table.data_type != TensorProto.FLOAT or not users:
+    for weight in list(model.graph.initializer):
+        users = readers.get(weight.name, [])
+        if weight.data_type != TensorProto.FLOAT or not users:
             continue
-        if any(user.op_type != "Gather" or user.input[0] != table.name for user in users):
+        values = numpy_helper.to_array(weight)
+        if values.nbytes < _SMALL:
             continue
-        values = numpy_helper.to_array(table)
+        looked_up = all(user.op_type == "Gather" and user.input[0] == weight.name for user in users)
+        if looked_up and (rows := _rows_of_bytes(values)) is not None:
+            _store_rows(model, weight, users, *rows)
+            continue
         with np.errstate(over="ignore"):
             halves = values.astype(np.float16)
-        if values.nbytes < _SMALL or not np.array_equal(halves.astype(np.float32), values):
+        if not np.array_equal(halves.astype(np.float32), values):
             continue
-        model.graph.initializer[index].CopyFrom(numpy_helper.from_array(halves, table.name))
-        for user in users:
-            _cast_after(model, user)
+        if looked_up:
+            weight.CopyFrom(numpy_helper.from_array(halves, weight.name))
+            for user in users:
+                _cast_after(model, user)
+        else:
+            name = weight.name
+            weight.CopyFrom(numpy_helper.from_array(halves, f"{name}_half"))
+            cast = helper.make_node(
+                "Cast", [weight.name], [name], name=f"{name}_to_float", to=TensorProto.FLOAT
+            )
+            model.graph.node.insert(0, cast)
     # The exporter also notes the types of tables; they are inferred anew.
     del model.graph.value_info[:]
     model.CopyFrom(
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     )
+
+
+def _rows_of_bytes(
+    table: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]] | None:
+    """int8 values and float16 factors (rows, 1) whose product is `table`; None where there are none."""
+    if table.ndim != 2:
+        return None
+    _, exponent = np.frexp(np.abs(table).max(-1, keepdims=True))
+    # From 2**-24, the least float16, to 2**15, the greatest power of two among them.
+    factors = np.ldexp(np.float32(1), np.clip(exponent - 7, -24, 15)).astype(np.float32)
+    # Up to 127.5 was rounded to 127; a row whose largest value is 128 parts has the next power.
+    multiples = table / factors
+    over = np.abs(multiples).max(-1, keepdims=True) > 127
+    factors = np.where(over, factors * 2, factors)
+    multiples = np.where(over, multiples / 2, multiples)
+    whole = np.rint(multiples)
+    if not np.array_equal(whole, multiples) or factors.max() > 2**15:
+        return None
+    return whole.astype(np.int8), factors.astype(np.float16)
+
+
+def _store_rows(
+    model: onnx.ModelProto,
+    table: onnx.TensorProto,
+    users: Sequence[onnx.NodeProto],
+    values: npt.NDArray[np.int8],
+    factors: npt.NDArray[np.float16],
+) -> None:
+    """Replace a float table by int8 values and factors, and each look-up by two and their product."""
+    name = table.name
+    table.CopyFrom(numpy_helper.from_array(values, name))
+    model.graph.initializer.append(numpy_helper.from_array(factors, f"{name}_factors"))
+    for user in users:
+        result, ids = user.output[0], user.input[1]
+        factor = helper.make_node(
+            "Gather", [f"{name}_factors", ids], [f"{result}_factor"], name=f"{user.name}_factor", axis=0
+        )
+        user.output[0] = f"{result}_whole"
+        product = helper.make_node(
+            "Mul", [f"{result}_whole_float", f"{result}_factor_float"], [result], name=f"{user.name}_product"
+        )
+        casts = [
+            helper.make_node(
+                "Cast", [source], [f"{source}_float"], name=f"{source}_to_float", to=TensorProto.FLOAT
+            )
+            for source in (user.output[0], factor.output[0])
+        ]
+        place = list(model.graph.node).index(user) + 1
+        for node in (product, *casts, factor):
+            model.graph.node.insert(place, node)
 
 
 def _cast_after(model: onnx.ModelProto, node: onnx.NodeProto) -> None:

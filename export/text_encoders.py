@@ -21,12 +21,15 @@ _CLIP_TYPES = ("clip", "clip_text_model")
 _OLD_END = 2
 
 
-def load_text_encoder(source: str, dimension: int) -> CLIPTextModelWithProjection:
+def load_text_encoder(
+    source: str, dimension: int | None, *, option: str = "--text-encoder"
+) -> CLIPTextModelWithProjection:
     """A CLIP text model with projection, float32, in evaluation mode.
 
     Args:
         source: hub id (``openai/clip-vit-base-patch32``) or a folder saved by `save_pretrained`.
-        dimension: length of the vectors that the generator reads.
+        dimension: length of the vectors that the generator reads; None where any will do.
+        option: the command's option that named it, for messages.
 
     Raises:
         ExportError: not found, no CLIP text model, or vectors of another length.
@@ -36,14 +39,14 @@ def load_text_encoder(source: str, dimension: int) -> CLIPTextModelWithProjectio
 
     transformers_logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    config: Any = _from_hub(AutoConfig, source)
+    config: Any = _from_hub(AutoConfig, source, option)
     if config.model_type not in _CLIP_TYPES:
         raise ExportError(
             f"{source} is a {config.model_type} model: a CLIP text model (model_type clip or clip_text_model) was expected"
         )
     text_config = getattr(config, "text_config", config)
     projection = getattr(config, "projection_dim", None) or text_config.projection_dim
-    if projection != dimension:
+    if dimension is not None and projection != dimension:
         raise ExportError(
             f"{source} gives text vectors of length {projection}, the generator reads {dimension}: use a generator trained on that text space"
         )
@@ -51,12 +54,16 @@ def load_text_encoder(source: str, dimension: int) -> CLIPTextModelWithProjectio
         raise ExportError(
             f"{source} reads {text_config.max_position_embeddings} tokens, the contract has {contract.CONTEXT_LENGTH}"
         )
-    model: CLIPTextModelWithProjection = _from_hub(CLIPTextModelWithProjection, source, dtype=torch.float32)
+    model: CLIPTextModelWithProjection = _from_hub(
+        CLIPTextModelWithProjection, source, option, dtype=torch.float32
+    )
     model.eval()
     return model
 
 
-def write_tokenizer(source: str, output: Path, text_model: CLIPTextModelWithProjection) -> None:
+def write_tokenizer(
+    source: str, output: Path, text_model: CLIPTextModelWithProjection, *, option: str = "--text-encoder"
+) -> None:
     """Write the tokenizer of a text encoder as one ``tokenizer.json``.
 
     Raises:
@@ -68,7 +75,7 @@ def write_tokenizer(source: str, output: Path, text_model: CLIPTextModelWithProj
     else:
         from transformers import CLIPTokenizer  # noqa: PLC0415
 
-        tokenizer: Any = _from_hub(CLIPTokenizer, source)
+        tokenizer: Any = _from_hub(CLIPTokenizer, source, option)
         tokenizer.backend_tokenizer.save(str(output), pretty=False)
     # A folder without vocabulary files gives a tokenizer of three tokens without an error.
     config = text_model.config
@@ -82,7 +89,7 @@ def write_tokenizer(source: str, output: Path, text_model: CLIPTextModelWithProj
         )
 
 
-def _from_hub(kind: Any, source: str, **options: Any) -> Any:
+def _from_hub(kind: Any, source: str, option: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(source, **options)
     except Exception as error:  # the hub, the network and the file readers raise families of their own
@@ -90,5 +97,5 @@ def _from_hub(kind: Any, source: str, **options: Any) -> Any:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ExportError(
             f"cannot load the text encoder {source}: {where} could not be read ({reason.strip()}). "
-            "Offline, pass the path of a local folder with --text-encoder"
+            f"Offline, pass the path of a local folder with {option}"
         ) from error

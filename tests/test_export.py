@@ -17,7 +17,11 @@ from salgan_edge.export import convert, parity, write  # noqa: E402
 from salgan_edge.export.write import export_bundle  # noqa: E402
 from salgan_edge.train import released  # noqa: E402
 from salgan_edge.train.checkpoint import Description, load_generator, save_generator  # noqa: E402
-from salgan_edge.train.networks.text_encoder import compact_text_encoder, save_half  # noqa: E402
+from salgan_edge.train.networks.text_encoder import (  # noqa: E402
+    compact_text_encoder,
+    round_rows_to_bytes,
+    save_text_encoder,
+)
 
 from salgan_edge import SaliencyPredictor, cli, contract, samples  # noqa: E402
 from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
@@ -104,20 +108,67 @@ def test_graphs_keep_the_contract(tiny_bundle):
         assert text_encoder.outputs["text_embedding"][1][-1] == 512
 
 
-def test_half_tables_are_exact_and_smaller(tiny_bundle):
-    vocabulary, width = 49408, 8
-    assert (tiny_bundle / "text_encoder.onnx").stat().st_size < 2.6 * vocabulary * width
-    table = onnx.helper.make_tensor(
-        "t", 1, [30000, 2], np.full((30000, 2), 0.1, np.float32).tobytes(), raw=True
+def small_graph(operator, weight, inputs):
+    """One operator that reads `weight`, as a model."""
+    kinds = {"Gather": 7, "MatMul": 1}
+    names = ["w", "x"] if operator == "Gather" else ["x", "w"]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(operator, names, ["o"], name="n")], "g",
+        [onnx.helper.make_tensor_value_info("x", kinds[operator], inputs)],
+        [onnx.helper.make_tensor_value_info("o", 1, None)],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+
+
+def stored(model):
+    return {
+        t.name: (onnx.TensorProto.DataType.Name(t.data_type), tuple(t.dims)) for t in model.graph.initializer
+    }
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind", "expected"),
+    [
+        ("Gather", "bytes", {"w": ("INT8", (3000, 16)), "w_factors": ("FLOAT16", (3000, 1))}),
+        ("Gather", "halves", {"w": ("FLOAT16", (3000, 16))}),
+        ("Gather", "floats", {"w": ("FLOAT", (3000, 16))}),
+        ("MatMul", "bytes", {"w_half": ("FLOAT16", (3000, 16))}),
+        ("MatMul", "halves", {"w_half": ("FLOAT16", (3000, 16))}),
+        ("MatMul", "floats", {"w": ("FLOAT", (3000, 16))}),
+    ],
+)
+def test_weights_are_stored_exactly(operator, kind, expected, tmp_path):
+    """In as few bits as hold the values; the results are the same to the last bit."""
+    random = np.random.default_rng(0)
+    weight = torch.from_numpy(random.normal(size=(3000, 16)).astype(np.float32) * 0.1)
+    weight[7] = 0
+    if kind == "bytes":
+        round_rows_to_bytes(weight)
+    weight = (weight if kind == "floats" else weight.half().float()).numpy()
+    if operator == "Gather":
+        inputs = random.integers(0, 3000, (2, 5))
+        inputs[0, 0] = 7
+    else:
+        inputs = random.normal(size=(2, 3000)).astype(np.float32)
+    model = small_graph(operator, weight, inputs.shape)
+    onnx.save(model, tmp_path / "before.onnx")
+    convert.store_exactly(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, tmp_path / "after.onnx")
+    assert stored(model) == expected
+    before, after = (
+        GraphSession(tmp_path / f"{name}.onnx", "cpu").run("o", {"x": inputs}) for name in ("before", "after")
     )
-    node = onnx.helper.make_node("Gather", ["t", "i"], ["o"])
-    values = [onnx.helper.make_tensor_value_info(n, k, None) for n, k in (("i", 7), ("o", 1))]
-    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:], [table])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
-    convert.store_exact_halves(model)
-    # 0.1 is no half: the table must stay as it is.
-    assert model.graph.initializer[0].data_type == 1
-    assert len(model.graph.node) == 1
+    assert np.array_equal(before, after)
+
+
+def test_token_table_takes_a_byte_per_weight(tiny_bundle):
+    vocabulary, width = 49408, 8
+    model = onnx.load(tiny_bundle / "text_encoder.onnx")
+    assert ("INT8", (vocabulary, width)) in stored(model).values()
+    # Beside the table and its factors there are two layers of 8 channels, the output and the graph.
+    assert (tiny_bundle / "text_encoder.onnx").stat().st_size < vocabulary * (width + 2) + 150_000
 
 
 def test_manifest_reports_parity(tiny_bundle):
@@ -195,7 +246,7 @@ def test_fixed_dimension_is_an_error():
 
 
 def test_encoder_of_another_dimension(tiny_checkpoint, tmp_path):
-    save_half(compact_text_encoder(8, 1, 2, dimension=768), tmp_path / "wide")
+    save_text_encoder(compact_text_encoder(8, 1, 2, dimension=768), tmp_path / "wide")
     with pytest.raises(ExportError, match="length 768, the generator reads 512"):
         export_bundle(tmp_path / "bundle", tiny_checkpoint, str(tmp_path / "wide"))
     assert [path.name for path in tmp_path.iterdir()] == ["wide"]

@@ -43,6 +43,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "without object prompts": {"object_weight": 0.0},
     "without the free-viewing sets": {"extra_data": False},
     "backbone frozen": {"backbone_rate": 0.0},
+    "backbone at 0.3 of the rate": {"backbone_rate": 0.3},
     "without augmentation of photo and text": {"augment": 0.0, "colour": 0.0, "drop_words": 0.0, "text_noise": 0.0},
 }  # fmt: skip
 """Name of each row and the settings in which it differs from the default recipe."""
@@ -65,6 +66,7 @@ def main(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("runs/ablation"),
     epochs: Annotated[int, typer.Option(min=1)] = 8,
     only: Annotated[list[str] | None, typer.Option(help="Rows whose name contains this; repeatable.")] = None,
+    accelerator: Annotated[str, typer.Option()] = "auto",
 ) -> None:
     """Train and score each row, and print the table."""
     sources = Sources(data, text_encoder or released.TEXT_ENCODER, backbone)
@@ -78,7 +80,7 @@ def main(
             typer.echo(f"{name}: {settings}", err=True)
             # The last epoch counts, not the best: choosing would favour rows that vary more.
             config = changed(TrainConfig(), epochs=epochs, **settings)
-            train(sources, folder, config, resume=True)
+            train(sources, folder, config, resume=True, accelerator=accelerator)
             last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
             with writing(result) as temporary:
                 temporary.write_text(json.dumps({"name": name, "settings": settings, **last}, indent=2))

@@ -2,7 +2,6 @@
 
 ``salgan-edge distill --data ../shared/data``
 
-The teacher is a table: true vectors of class names and estimated vectors of words and captions.
 The student learns directions about the mean of the true vectors, because CLIP's text vectors
 share a large common part (cosine about 0.75 between any two) that carries no meaning.
 """
@@ -10,29 +9,34 @@ share a large common part (cosine about 0.75 between any two) that carries no me
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from salgan_edge.train.data import text_vectors
-from salgan_edge.train.data.gaze import GazeFolder
-from salgan_edge.train.networks.text_encoder import compact_text_encoder, embed, save_half
+from salgan_edge.train.data.clip_teacher import ClipTeacher
+from salgan_edge.train.data.distill_texts import DistillTexts
+from salgan_edge.train.data.lessons import Lessons, lessons_of_model, precomputed_lessons, read_texts
+from salgan_edge.train.data.sentence_teacher import SentenceTeacher, sentence_features
+from salgan_edge.train.ema import Average
+from salgan_edge.train.networks.text_encoder import compact_text_encoder, embed, save_text_encoder
+from salgan_edge.train.progress import Display
 from salgan_edge.train.run import Run
-from tokenizers import Tokenizer
 
 from salgan_edge.files import writing
 from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
-    from salgan_edge.train.config import DistillConfig
     from salgan_edge.train.data.text_vectors import TextVectors
+    from salgan_edge.train.distill_config import DistillConfig
+    from torch import Tensor
     from transformers import CLIPTextModelWithProjection
 
-__all__ = ["Agreement", "agreement", "distill", "encode_texts"]
+__all__ = ["Agreement", "Teaching", "agreement", "distill", "distillation_loss", "encode_texts"]
 
 Agreement = dict[str, float]
 
@@ -41,7 +45,7 @@ Agreement = dict[str, float]
 def encode_texts(
     model: CLIPTextModelWithProjection, tokenizer: ClipTokenizer, texts: Sequence[str]
 ) -> npt.NDArray[np.float32]:
-    """Vectors (n, 512) of texts, L2-normalised."""
+    """Vectors (n, d) of texts, L2-normalised."""
     model.eval()
     rows = []
     for start in range(0, len(texts), 256):
@@ -53,19 +57,26 @@ def encode_texts(
 
 
 def agreement(student: npt.NDArray[np.float32], names: TextVectors, of: npt.NDArray[np.bool_]) -> Agreement:
-    """How well `student` (n, 512) fits the true vectors of the names chosen by `of`.
+    """How well `student` (n, d) fits the true vectors of the names chosen by `of`.
 
     Returns:
-        ``cosine`` after centring both on the mean true vector, and ``recall_at_5``: the share of
-        student vectors that have their own name among the five nearest of all true vectors.
+        ``cosine`` after centring both on the mean true vector, and ``recall_at_1`` and
+        ``recall_at_5``: the share of student vectors that have their own name as the nearest, or
+        among the five nearest, of all true vectors. Nothing where `of` chooses no name.
     """
+    if not of.any():
+        return {}
     mean = names.vectors.mean(0)
     table = _unit(names.vectors - mean)
     queries = _unit(student[of] - mean)
     similar = queries @ table.T
     own = similar[np.arange(len(queries)), np.flatnonzero(of)]
     rank = (similar > own[:, None]).sum(1)
-    return {"cosine": float(own.mean()), "recall_at_5": float((rank < 5).mean())}
+    return {
+        "cosine": float(own.mean()),
+        "recall_at_1": float((rank < 1).mean()),
+        "recall_at_5": float((rank < 5).mean()),
+    }
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -75,147 +86,191 @@ def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return unit
 
 
-class _Texts:
-    """The training texts: true names shown often and in variants, words, captions."""
+def _initialise(model: CLIPTextModelWithProjection, texts: DistillTexts) -> None:
+    """Start tokens of whole words at the principal components of the words' vectors.
 
-    def __init__(self, data: Path, tokenizer_file: Path, config: DistillConfig) -> None:
-        self.names = text_vectors.true_vectors(data / "clip_text")
-        self.held_out = text_vectors.held_out(self.names, config.held_out)
-        gaze = GazeFolder(data / "sjtu_tis")
-        unseen = {pair.text for pair in gaze.pairs if pair.split != "train"}
-        secret = {
-            t for name in self.names.where(self.held_out).texts for t in text_vectors.name_variants(name)
-        }
-        names = self.names.where(~self.held_out)
-        words = text_vectors.estimated_words(data / "clip_text")
-        words = words.where(np.array([word not in secret for word in words.texts]))
-        captions = text_vectors.estimated_captions(data / "clip_text", without=unseen)
-        self.texts = names.texts + words.texts + captions.texts
-        self.targets = np.concatenate([names.vectors, words.vectors, captions.vectors])
-        self.first_word, self.words = len(names), words
-        self.variants = [text_vectors.name_variants(text) for text in names.texts]
-        self.order = np.concatenate(
-            [np.repeat(np.arange(len(names)), config.name_repeats), np.arange(len(names), len(self.texts))]
-        )
-        self._plain = Tokenizer.from_file(str(tokenizer_file))
-        self._split = Tokenizer.from_file(str(tokenizer_file))
-        self._split.model.dropout = config.bpe_dropout
-        for tokenizer in (self._plain, self._split):
-            tokenizer.enable_padding(pad_id=tokenizer.get_vocab_size() - 1, pad_token="<|endoftext|>")  # noqa: S106
-            tokenizer.enable_truncation(77)
-        self._lengths = np.array(
-            [sum(encoding.attention_mask) for encoding in self._plain.encode_batch(self.texts)]
-        )
-
-    def batches(self, steps: int, random: np.random.Generator) -> list[npt.NDArray[np.int64]]:
-        """One epoch in random order, texts of like length together: padding costs as much as text."""
-        order = random.permutation(self.order)
-        order = order[np.argsort(self._lengths[order], kind="stable")]
-        batches = np.array_split(order, steps)
-        return [batches[n] for n in random.permutation(steps)]
-
-    def batch(
-        self, chosen: npt.NDArray[np.int64], random: np.random.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids (n, L) and teacher vectors (n, 512) of the chosen texts."""
-        texts = [
-            str(random.choice(self.variants[i])) if i < len(self.variants) else self.texts[i] for i in chosen
-        ]
-        tokenizer = self._split if random.random() < 0.5 else self._plain
-        ids = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
-        return torch.tensor(ids), torch.from_numpy(self.targets[chosen])
-
-
-def _initialise(model: CLIPTextModelWithProjection, texts: _Texts, tokenizer: ClipTokenizer) -> None:
-    """Start word tokens at the principal components of their vectors, and the output at the mean."""
-    width = model.config.hidden_size
-    centred = texts.words.vectors - texts.words.vectors.mean(0)
+    The output starts so that it leads back from these components.
+    """
+    ids, vectors = texts.single_tokens()
+    centred = vectors - vectors.mean(0)
     _, _, axes = np.linalg.svd(centred[:8000], full_matrices=False)
-    low = centred @ axes[:width].T
+    low = centred @ axes[: model.config.hidden_size].T
     low *= 0.5 / low.std()
     table = model.text_model.embeddings.token_embedding.weight
-    ids = tokenizer.batch(texts.words.texts)
-    single = ids[:, 2] == ids[0, -1]
     with torch.no_grad():
         table.normal_(std=0.1)
-        table[torch.from_numpy(ids[single, 1])] = torch.from_numpy(low[single])
-        model.text_projection.weight.copy_(torch.from_numpy(axes[:width].T * 0.1))
+        table[torch.from_numpy(ids), : low.shape[1]] = torch.from_numpy(low)
+        axes = axes[: low.shape[1]]
+        model.text_projection.weight[:, : low.shape[1]] = torch.from_numpy(axes.T * 0.1)
 
 
-def distill(
-    data: Path, output: Path, tokenizer_file: Path, config: DistillConfig, *, resume: bool = False
-) -> Agreement:
+def distillation_loss(
+    vectors: Tensor, targets: Tensor, weights: Tensor, mean: Tensor, *, contrast: float, temperature: float
+) -> Tensor:
+    """Loss of student vectors (n, d) against teacher vectors (n, d), both L2-normalised.
+
+    One minus the cosine about `mean` (d,), plus one minus the plain cosine, plus `contrast` times
+    the Kullback-Leibler divergence between how teacher and student choose among the batch's
+    teacher vectors: ``softmax(cosine / temperature)``. Two texts that the teacher holds for alike
+    thus do not repel each other, as they would with InfoNCE (van den Oord et al. 2018).
+
+    Args:
+        vectors: the student's.
+        targets: the teacher's.
+        weights: of each text (n,).
+        mean: of the true vectors.
+        contrast: weight of the third term.
+        temperature: of its softmax.
+    """
+    student, teacher = (torch.nn.functional.normalize(v - mean, dim=-1) for v in (vectors, targets))
+    loss = (1 - (student * teacher).sum(-1)) + (1 - torch.nn.functional.cosine_similarity(vectors, targets))
+    if contrast:
+        wanted = torch.log_softmax(teacher @ teacher.T / temperature, -1)
+        found = torch.log_softmax(student @ teacher.T / temperature, -1)
+        loss = loss + contrast * (wanted.exp() * (wanted - found)).sum(-1)
+    return (weights * loss).sum() / weights.sum()
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Where the lessons come from."""
+
+    data: Path
+    """Folder that holds ``clip_text`` and gaze folders such as ``sjtu_tis``."""
+    tokenizer: Path
+    """CLIP's ``tokenizer.json``; a CLIP text model as teacher brings its own."""
+    texts: Path | None = None
+    """File of further texts to learn, one per line."""
+
+
+def distill(teaching: Teaching, output: Path, config: DistillConfig, *, resume: bool = False) -> Agreement:
     """Train the text encoder; the result is a `transformers` folder in ``output/text_encoder``.
 
     Args:
-        data: folder that holds ``clip_text`` and ``sjtu_tis``.
-        output: folder of the run; log, state and result go there.
-        tokenizer_file: CLIP's ``tokenizer.json``.
+        teaching: see `Teaching`.
+        output: folder of the run; the teacher's vectors, log, state and result go there.
         config: see `DistillConfig`.
         resume: go on with the run in `output`.
 
     Returns:
-        Agreement with the held-out true vectors.
+        Agreement with the held-out vectors, of the encoder as it was saved; nothing if none are held out.
 
     Raises:
         DataError: a part of the data is missing.
+        ExportError: the teacher is no CLIP text model that can be had.
         CheckpointError: `output` holds another run.
     """
     run = Run(output, config, resume=resume)
+    try:
+        return _distill(run, teaching, config)
+    finally:
+        run.close()
+
+
+def _distill(run: Run, teaching: Teaching, config: DistillConfig) -> Agreement:
     torch.manual_seed(config.seed)
-    texts = _Texts(data, tokenizer_file, config)
+    state = run.load_state()
+    lessons, tokenizer_file = _lessons(run, teaching, config, kept=state is not None)
+    texts = DistillTexts(lessons, tokenizer_file, config)
     tokenizer = ClipTokenizer(tokenizer_file)
-    model = compact_text_encoder(config.width, config.layers, config.heads)
-    _initialise(model, texts, tokenizer)
-    mean = torch.from_numpy(texts.names.vectors.mean(0))
-    steps = -(-len(texts.order) // config.batch_size)
+    model = compact_text_encoder(
+        config.width, config.layers, config.heads,
+        vocabulary=tokenizer.end + 1, dimension=lessons.names.vectors.shape[1],
+    )  # fmt: skip
+    _initialise(model, texts)
+    average = Average(model, config.ema)
+    mean = torch.from_numpy(lessons.names.vectors.mean(0))
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps * config.epochs + 1, pct_start=0.1
+        optimizer, config.learning_rate, total_steps=texts.steps * config.epochs + 1, pct_start=0.1
     )
     first = 0
-    state = run.load_state()
     if state is not None:
         model.load_state_dict(state["model"])
+        average.load(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         first = state["epoch"]
-    scores: Agreement = {}
-    for epoch in range(first, config.epochs):
-        started, losses = time.monotonic(), []
-        # Seeded by the epoch, so that a resumed run sees the same order.
-        random = np.random.default_rng([config.seed, epoch])
-        model.train()
-        for chosen in texts.batches(steps, random):
-            ids, target = texts.batch(chosen, random)
-            vector = embed(model, ids)
-            direction = 1 - torch.nn.functional.cosine_similarity(vector - mean, target - mean).mean()
-            absolute = 1 - torch.nn.functional.cosine_similarity(vector, target).mean()
-            loss = direction + absolute
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
-        student = encode_texts(model, tokenizer, texts.names.texts)
-        scores = agreement(student, texts.names, texts.held_out)
-        known = agreement(student, texts.names, ~texts.held_out)
-        run.log.info(
-            "epoch %d/%d loss %.4f held-out cosine %.3f recall@5 %.3f trained cosine %.3f recall@5 %.3f (%.0f s)",
-            epoch + 1, config.epochs, float(np.mean(losses)), scores["cosine"], scores["recall_at_5"],
-            known["cosine"], known["recall_at_5"], time.monotonic() - started,
-        )  # fmt: skip
-        run.save_state(
-            model=model.state_dict(),
-            optimizer=optimizer.state_dict(),
-            schedule=schedule.state_dict(),
-            epoch=epoch + 1,
-        )
-    save_half(model, output / "text_encoder")
-    with writing(output / "text_encoder" / "tokenizer.json") as temporary:
+    with Display(config.epochs, texts.steps, first * texts.steps, shown=True) as display:
+        for epoch in range(first, config.epochs):
+            started, losses = time.monotonic(), []
+            # Seeded by the epoch, so that a resumed run sees the same order.
+            random = np.random.default_rng([config.seed, epoch])
+            model.train()
+            for chosen in texts.batches(random):
+                ids, target, weight = texts.batch(chosen, random)
+                with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+                    vectors = embed(model, ids).float()
+                loss = distillation_loss(
+                    vectors, target, weight, mean, contrast=config.contrast, temperature=config.temperature
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+                average.update(model)
+                losses.append(float(loss.detach()))
+                display.step(epoch, {"loss": losses[-1]})
+            held, known = _measured(average.model, tokenizer, lessons)
+            run.log.info(
+                "epoch %d/%d loss %.4f held-out: %s; trained: %s (%.0f s)",
+                epoch + 1, config.epochs, float(np.mean(losses)), _text(held), _text(known),
+                time.monotonic() - started,
+            )  # fmt: skip
+            run.save_state(
+                model=model.state_dict(),
+                average=average.state(),
+                optimizer=optimizer.state_dict(),
+                schedule=schedule.state_dict(),
+                epoch=epoch + 1,
+            )
+    save_text_encoder(average.model, run.folder / "text_encoder")
+    with writing(run.folder / "text_encoder" / "tokenizer.json") as temporary:
         temporary.write_bytes(tokenizer_file.read_bytes())
-    run.close()
-    return scores
+    held, _ = _measured(average.model, tokenizer, lessons)
+    return held
+
+
+def _lessons(run: Run, teaching: Teaching, config: DistillConfig, *, kept: bool) -> tuple[Lessons, Path]:
+    """The lessons and the tokenizer: those `kept` in the run's folder, or new ones."""
+    lessons_file = run.folder / "lessons.npz"
+    tokenizer_file = teaching.tokenizer
+    if config.teacher != "precomputed":
+        tokenizer_file = run.folder / "teacher_tokenizer.json"
+    if not kept:
+        further = read_texts(teaching.texts) if teaching.texts else []
+        if config.teacher == "precomputed":
+            sentences = _sentence_teacher(config) if config.sentence_model else None
+            lessons = precomputed_lessons(teaching.data, config, sentences, further)
+        else:
+            teacher = ClipTeacher(
+                config.teacher, run.folder, lambda done, of: run.log.info("teacher: %d of %d texts", done, of)
+            )
+            lessons = lessons_of_model(teaching.data, config, teacher.encode, teacher.vocabulary(), further)
+            tokenizer_file = teacher.tokenizer_file
+        lessons.save(lessons_file)
+    # Read in either case, so that a resumed run has the same rounded vectors.
+    return Lessons.load(lessons_file), tokenizer_file
+
+
+def _sentence_teacher(config: DistillConfig) -> Callable[[TextVectors], SentenceTeacher]:
+    features = sentence_features(Path(config.sentence_model), bfloat16=config.bfloat16)
+    return lambda names: SentenceTeacher(names, features)
+
+
+def _measured(
+    model: CLIPTextModelWithProjection, tokenizer: ClipTokenizer, lessons: Lessons
+) -> tuple[Agreement, Agreement]:
+    """Agreement on held-out and on trained names."""
+    student = encode_texts(model, tokenizer, lessons.names.texts)
+    return (
+        agreement(student, lessons.names, lessons.held_out),
+        agreement(student, lessons.names, ~lessons.held_out),
+    )
+
+
+def _text(scores: Agreement) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items()) or "none"

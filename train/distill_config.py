@@ -17,14 +17,14 @@ class DistillConfig:
     """Folder of a sentence model that estimates vectors of further phrases, where they are precomputed."""
     width: int = 128
     """Channels of the token embedding and of the transformer."""
-    layers: int = 3
+    layers: int = 2
     heads: int = 4
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 512
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule (AdamW)."""
     weight_decay: float = 0.01
-    name_repeats: int = 8
+    name_repeats: int = 4
     """How often a true CLIP vector of a name is shown per epoch; any other text is shown once."""
     split_tokens: float = 0.1
     """Share of merges of byte-pair encoding that are undone at random in half of the batches, so that rare
@@ -51,7 +51,7 @@ class DistillConfig:
     bfloat16: bool = False
     """Multiply matrices in bfloat16: about twice as fast on CPUs that have instructions for it."""
     held_out: float = 0.1
-    """Share of the true names (COCO's classes excepted) kept for measuring agreement."""
+    """Share of the true names (COCO's classes excepted) kept for measuring agreement; 0 to teach all."""
     seed: int = 1
     """Seeds weights, texts, order and augmentation."""
 

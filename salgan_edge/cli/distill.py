@@ -43,6 +43,16 @@ def distill(
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the one-cycle schedule.")] = None,
     width: Annotated[int | None, typer.Option(min=4, help="Channels.")] = None,
     layers: Annotated[int | None, typer.Option(min=1)] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="Share of the names kept for measuring; 0 teaches all."),
+    ] = None,
+    bfloat16: Annotated[
+        bool | None,
+        typer.Option(
+            "--bfloat16", help="Half the time on CPUs with bfloat16 instructions.", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option()] = None,
 ) -> None:
     """Distil CLIP text vectors into a compact text encoder, OUTPUT/text_encoder."""
@@ -56,11 +66,10 @@ def distill(
         config = changed(
             DistillConfig(), teacher=teacher, epochs=epochs, batch_size=batch_size,
             learning_rate=learning_rate, width=width, layers=layers, seed=seed,
+            held_out=held_out, bfloat16=bfloat16,
             sentence_model=str(sentence_model) if sentence_model else None,
         )  # fmt: skip
     teaching = Teaching(data, texts=texts, tokenizer=tokenizer or released.TEXT_ENCODER / "tokenizer.json")
     scores = run(teaching, output, config, resume=resume)
-    typer.echo(
-        f"{output / 'text_encoder'}: held-out vectors, "
-        + ", ".join(f"{k} {v:.3f}" for k, v in scores.items())
-    )
+    figures = ", ".join(f"{k} {v:.3f}" for k, v in scores.items())
+    typer.echo(f"{output / 'text_encoder'}: held-out vectors, {figures or 'none'}")

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     Vectors = npt.NDArray[np.float32]
 
-__all__ = ["TextVectors", "name_variants", "true_vectors"]
+__all__ = [
+    "TextVectors",
+    "bare_name",
+    "estimated_captions",
+    "estimated_words",
+    "held_out",
+    "name_variants",
+    "true_vectors",
+]
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,14 @@ def held_out(names: TextVectors, share: float) -> npt.NDArray[np.bool_]:
     )
 
 
+def bare_name(text: str) -> str:
+    """A name without its article: "dog" of "a dog"."""
+    return text.removeprefix("a ").removeprefix("an ").removeprefix("the ")
+
+
 def name_variants(text: str) -> list[str]:
     """Ways in which people ask for "a dog"; their CLIP vectors lie close together."""
-    name = text.removeprefix("a ").removeprefix("an ")
+    name = bare_name(text)
     if name == text:
         return [text]
     article = "an" if name[0] in "aeiou" else "a"

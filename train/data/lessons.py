@@ -1,0 +1,247 @@
+"""What a text encoder is taught: texts with the vectors that a teacher gives them.
+
+Two kinds of teacher: a ``clip_text`` folder of precomputed vectors, true ones of names and
+estimated ones of other texts, and a CLIP text model, whose vectors are all true.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from salgan_edge.train.data import phrases, text_vectors
+from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
+from salgan_edge.train.data.gaze import GazeFolder
+from salgan_edge.train.data.text_vectors import TextVectors
+
+from salgan_edge.errors import DataError
+from salgan_edge.files import writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from salgan_edge.train.data.sentence_teacher import SentenceTeacher
+    from salgan_edge.train.distill_config import DistillConfig
+
+    Floats = npt.NDArray[np.float32]
+
+__all__ = ["Lessons", "lessons_of_model", "precomputed_lessons", "read_texts"]
+
+_LEAST = 0.3
+"""Weight of the least sure estimate against a true vector."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Texts and vectors to distil from and to measure on."""
+
+    names: TextVectors
+    """Names with true vectors: trained on, or held out."""
+    held_out: npt.NDArray[np.bool_]
+    """Which names are only measured; neither they nor their variants are among `others`."""
+    others: TextVectors
+    """Other texts to train on."""
+    weights: Floats
+    """Weight of each of the others in the loss, from 0 to 1; a name weighs 1."""
+
+    def save(self, path: Path) -> None:
+        """Write all to an ``.npz`` file, vectors as float16."""
+        with writing(path) as temporary:
+            np.savez(
+                temporary, names=_strings(self.names.texts), name_vectors=self.names.vectors.astype(np.float16),
+                held_out=self.held_out, texts=_strings(self.others.texts),
+                vectors=self.others.vectors.astype(np.float16), weights=self.weights,
+            )  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> Lessons:
+        """Read what `save` wrote."""
+        with np.load(path) as file:
+            return cls(
+                TextVectors(file["names"].tolist(), _unit(file["name_vectors"].astype(np.float32))),
+                file["held_out"],
+                TextVectors(file["texts"].tolist(), _unit(file["vectors"].astype(np.float32))),
+                file["weights"],
+            )
+
+
+def precomputed_lessons(
+    data: Path,
+    config: DistillConfig,
+    sentences: Callable[[TextVectors], SentenceTeacher] | None,
+    texts: Sequence[str] = (),
+) -> Lessons:
+    """Lessons of the folder ``clip_text`` in `data`.
+
+    Args:
+        data: folder that holds ``clip_text`` and ``sjtu_tis``.
+        config: how many phrases to make.
+        sentences: makes an estimator from the names to train on. It estimates words and captions
+            anew and phrases besides; without it the folder's own estimates are used. If those were
+            fitted on all names, as the project's were, the plurals of held-out names give them
+            away, and agreement on held-out names is too good.
+        texts: further texts to teach.
+
+    Raises:
+        DataError: a part of the data is missing, or there is nothing to estimate `texts` with.
+    """
+    random = np.random.default_rng(config.seed)
+    folder = data / "clip_text"
+    names = text_vectors.true_vectors(folder)
+    held_out = text_vectors.held_out(names, config.held_out)
+    known = names.where(~held_out)
+    mean = names.vectors[~held_out].mean(0)
+    words = text_vectors.estimated_words(folder)
+    unseen = _unseen(data)
+    captions = text_vectors.estimated_captions(folder, without=unseen)
+    if sentences is None:
+        if texts:
+            raise DataError(
+                "precomputed vectors have none for the file of texts: give --sentence-model to estimate them, "
+                "or a CLIP text model as --teacher"
+            )
+        estimated = _joined(words, captions)
+        sure = np.ones(len(estimated), np.float32)
+    else:
+        made = _phrases(known.texts, words.texts, captions.texts, config, random)
+        taught = list(dict.fromkeys([*words.texts, *captions.texts, *texts, *made]))
+        vectors, sure = sentences(known).estimate(taught)
+        estimated = TextVectors(taught, vectors)
+    estimated = with_attributes(estimated, names, mean, config.attribute)
+    pair_texts, pairs = phrases.compounds(known.texts, config.compounds, random)
+    offsets = known.vectors - mean
+    joined = np.array([offsets[a] + offsets[b] for a, b in pairs], np.float32).reshape(-1, len(mean))
+    # The sum of two unlike names lies nearer to the mean than either: half of it, grown by sqrt(2).
+    both = TextVectors(pair_texts, _unit(joined / 2**0.5 + mean))
+    others = _joined(estimated, both)
+    weights = np.concatenate([_LEAST + (1 - _LEAST) * sure, np.ones(len(both))]).astype(np.float32)
+    keep = _allowed(others.texts, names.where(held_out).texts, unseen)
+    return Lessons(names, held_out, others.where(keep), weights[keep])
+
+
+def lessons_of_model(
+    data: Path,
+    config: DistillConfig,
+    encode: Callable[[Sequence[str]], Floats],
+    vocabulary: Sequence[str],
+    texts: Sequence[str] = (),
+) -> Lessons:
+    """Lessons of a CLIP text model.
+
+    Args:
+        data: folder of gaze folders, whose training captions are taught; names come from
+            ``clip_text`` where that is there, and are the words of COCO's classes and of the
+            vocabulary where not.
+        config: how many phrases to make.
+        encode: vectors (n, d) of texts, L2-normalised.
+        vocabulary: whole words of the tokenizer.
+        texts: further texts to teach.
+    """
+    random = np.random.default_rng(config.seed)
+    table = data / "clip_text" / "real_vit_b32.npz"
+    names = (
+        text_vectors.true_vectors(table.parent).texts
+        if table.is_file()
+        else [class_prompt(name) for name in dict.fromkeys((*COCO_CLASSES, *vocabulary))]
+    )
+    named = TextVectors(names, encode(names))
+    held_out = text_vectors.held_out(named, config.held_out)
+    known = named.where(~held_out).texts
+    captions = [*_captions(data), *texts]
+    made = [*vocabulary, *captions, *_phrases(known, vocabulary, captions, config, random)]
+    made += phrases.compounds(known, config.compounds, random)[0]
+    made = list(dict.fromkeys(made))
+    keep = _allowed(made, named.where(held_out).texts, _unseen(data))
+    kept = [text for text, allowed in zip(made, keep, strict=True) if allowed]
+    return Lessons(named, held_out, TextVectors(kept, encode(kept)), np.ones(len(kept), np.float32))
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of a file, one per line; empty lines are left out.
+
+    Raises:
+        DataError: the file cannot be read, or has no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}): a UTF-8 file with one text per line was expected"
+        ) from error
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise DataError(f"{path} holds no text: one text per line was expected")
+    return texts
+
+
+def with_attributes(texts: TextVectors, names: TextVectors, mean: Floats, length: float) -> TextVectors:
+    """Add to each vector a direction for each attribute that its text states.
+
+    Estimates from class names hardly tell left from right or two from three. The directions are
+    the last principal components of the true names, along which names do not differ: so they
+    change what is near what among names by nothing, and are easily read.
+    """
+    _, _, axes = np.linalg.svd(names.vectors - mean)
+    # The very last one is along the mean: unit vectors lie on a sphere.
+    count = min(len(phrases.ATTRIBUTES), len(axes) - 1)
+    directions = axes[len(axes) - 1 - count : len(axes) - 1]
+    vectors = texts.vectors.copy()
+    for row, text in enumerate(texts.texts):
+        stated = [n for n in phrases.attributes_of(text) if n < count]
+        vectors[row] += length * directions[stated].sum(0)
+    return TextVectors(texts.texts, _unit(vectors))
+
+
+def _phrases(
+    names: Sequence[str],
+    words: Sequence[str],
+    captions: Sequence[str],
+    config: DistillConfig,
+    random: np.random.Generator,
+) -> list[str]:
+    """Phrases made of names, words and captions; a held-out name may be a part of one."""
+    things = [text_vectors.bare_name(name) for name in names]
+    readable = [word for word in words if re.fullmatch(r"[a-z]{3,}", word)]
+    chosen = random.permutation(np.array(readable, np.str_))[: config.described_words]
+    return [
+        *(phrases.spans(captions, config.spans, random) if captions else ()),
+        *phrases.recombined(names, config.recombined, random),
+        *phrases.described(random.choice(things, config.described), random),
+        *phrases.described(chosen, random),
+    ]
+
+
+def _captions(data: Path) -> list[str]:
+    found = [pair.text for folder in _gaze(data) for pair in folder.pairs if pair.split == "train"]
+    return list(dict.fromkeys(text for text in found if text))
+
+
+def _unseen(data: Path) -> set[str]:
+    """Captions of validation and test photos."""
+    return {pair.text for folder in _gaze(data) for pair in folder.pairs if pair.split != "train"}
+
+
+def _gaze(data: Path) -> list[GazeFolder]:
+    return [GazeFolder(path.parent) for path in sorted(data.glob("*/pairs.csv"))]
+
+
+def _allowed(texts: Sequence[str], held_out: Sequence[str], unseen: set[str]) -> npt.NDArray[np.bool_]:
+    secret = {variant for name in held_out for variant in text_vectors.name_variants(name)}
+    return np.array([text not in secret and text not in unseen for text in texts], bool)
+
+
+def _joined(first: TextVectors, second: TextVectors) -> TextVectors:
+    return TextVectors(first.texts + second.texts, np.concatenate([first.vectors, second.vectors]))
+
+
+def _strings(texts: Sequence[str]) -> npt.NDArray[np.str_]:
+    return np.array(texts, dtype=np.str_)
+
+
+def _unit(vectors: Floats) -> Floats:
+    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
+    return unit
