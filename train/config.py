@@ -43,6 +43,9 @@ class TrainConfig:
     fit: Literal["train", "train+validation"] = "train"
     """Which splits are trained on. With ``train+validation`` nothing is left to choose an epoch by:
     the last one is the result."""
+    leave_out: Literal["nothing", "1/3", "2/3", "3/3"] = "nothing"
+    """A third of the training photos (by a hash of their names) that is not trained on, so that the
+    result can teach about them what it did not learn by heart."""
     extra_data: bool = True
     """Whether the free-viewing sets beside ``sjtu_tis`` are mixed in."""
     batch_size: int = 16

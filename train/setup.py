@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from salgan_edge.train.checkpoint import Description, build, load_generator
-from salgan_edge.train.data.gaze import GazeFolder
+from salgan_edge.train.data.gaze import GazeFolder, GazePair
 from salgan_edge.train.data.objects import Detector, detect_all
 from salgan_edge.train.data.pairs import PairSet
 from salgan_edge.train.data.samples import TrainingSet
+from salgan_edge.train.data.split import third
 from salgan_edge.train.data.text_vectors import estimated_captions, true_vectors
 from salgan_edge.train.distill import encode_texts
 from salgan_edge.train.networks.discriminator import ConditionalDiscriminator
@@ -259,15 +260,20 @@ def _folder_names(sources: Sources, config: TrainConfig) -> list[str]:
 
 
 def _fitted(folder: GazeFolder, config: TrainConfig) -> GazeFolder:
-    """The folder with all that is to be trained on in its split ``train``."""
-    if config.fit == "train":
-        return folder
-    joined = copy.copy(folder)
-    joined.pairs = [
-        dataclasses.replace(pair, split="train") if pair.split == "validation" else pair
+    """The folder with all that is to be trained on, and nothing else, in its split ``train``."""
+
+    def split(pair: GazePair) -> str:
+        if pair.split == "validation" and config.fit == "train+validation":
+            return "train"
+        return pair.split
+
+    fitted = copy.copy(folder)
+    fitted.pairs = [
+        dataclasses.replace(pair, split=split(pair))
         for pair in folder.pairs
+        if split(pair) != "train" or third(pair.image) != config.leave_out
     ]
-    return joined
+    return fitted
 
 
 def _unseen_texts(sources: Sources, config: TrainConfig) -> set[str]:

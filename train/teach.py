@@ -1,8 +1,9 @@
-"""Learning from several trained generators: their mean prediction softens the targets of a new one.
+"""Learning from trained generators: their mean prediction softens the targets of a new one.
 
-An ensemble predicts unseen photos better than each of its members, but costs as much as all of
-them. A single generator that is trained towards the ensemble's maps keeps a good part of the gain
-(Hinton et al., "Distilling the knowledge in a neural network", arXiv 1503.02531).
+After Hinton et al., "Distilling the knowledge in a neural network", arXiv 1503.02531, with one
+difference: a teacher says nothing about photos that it learned by heart. Trained with one third of
+the photos left out (`TrainConfig.leave_out`), it teaches about that third alone; three of them, one
+for each third, teach about every photo what can be predicted of its gaze without having seen it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from salgan_edge.train.checkpoint import load_generator
+from salgan_edge.train.data.split import third
 from salgan_edge.train.networks.edge import EdgeGenerator
 
 from salgan_edge.errors import CheckpointError
@@ -40,21 +42,38 @@ class Teachers:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._models: list[EdgeGenerator] = []
+        self._models: list[tuple[EdgeGenerator, str]] = []
         for path in paths:
             model, description = load_generator(path)
             if not isinstance(model, EdgeGenerator):
                 raise CheckpointError(f"teacher {path} is of preset {description.preset}: edge was expected")
-            self._models.append(model)
+            left_out = description.training.get("config", {}).get("leave_out", "nothing")
+            self._models.append((model, left_out))
 
+    def about(self, name: str) -> list[EdgeGenerator]:
+        """The teachers of a photo: those that left it out, and those that left nothing out.
+
+        Args:
+            name: of the photo, without its data set.
+        """
+        return [model for model, left_out in self._models if left_out in ("nothing", third(name))]
+
+    @staticmethod
     @torch.inference_mode()
-    def maps(self, photo: npt.NDArray[np.uint8], vectors: Floats, domain: int, side: int) -> Floats:
-        """Mean predicted densities (n, side, side) of all teachers, for the photo and its mirror image.
+    def maps(
+        models: Sequence[EdgeGenerator],
+        photo: npt.NDArray[np.uint8],
+        vectors: Floats,
+        domain: int,
+        side: int,
+    ) -> Floats:
+        """Mean predicted densities (n, side, side), for the photo and its mirror image.
 
         The mirror image is shown with the same texts; "left" and "right" cancel out there, which
         the human targets make up for.
 
         Args:
+            models: see `about`; at least one.
             photo: RGB (S, S, 3).
             vectors: text vectors (n, dimension).
             domain: index into `DOMAINS`.
@@ -64,7 +83,7 @@ class Teachers:
         both = torch.cat((image, image.flip(2)))
         text = torch.from_numpy(vectors)[None].expand(2, -1, -1)
         total = torch.zeros(len(vectors), side, side)
-        for model in self._models:
+        for model in models:
             logits = model.logits(model.preprocess(both), text, torch.full((2,), domain))
             density = torch.softmax(logits.flatten(-2), dim=-1).reshape(logits.shape)
             mean = (density[0] + density[1].flip(-1)) / 2
@@ -83,7 +102,7 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
         cache: ``.npz`` file that keeps the maps, so that a resumed training need not make them again.
 
     Raises:
-        CheckpointError: a teacher does not fit.
+        CheckpointError: a teacher does not fit, or none is left to teach about a photo.
     """
     names = [photo.name for photo in training.photos]
     kept: dict[str, Floats] = {}
@@ -96,7 +115,13 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
         for photo in training.photos:
             _, vectors = training.questions(photo)
             side = photo.gaze[0][1].shape[0]
-            kept[photo.name] = ensemble.maps(photo.pixels, vectors, photo.domain, side).astype(np.float16)
+            models = ensemble.about(photo.name.split("/")[-1])
+            if not models:
+                raise CheckpointError(
+                    f"all teachers were trained on {photo.name}: give one for each third that was left out"
+                )
+            maps = ensemble.maps(models, photo.pixels, vectors, photo.domain, side)
+            kept[photo.name] = maps.astype(np.float16)
         with writing(cache) as temporary:
             np.savez(temporary, **kept)
     for photo in training.photos:
