@@ -93,6 +93,8 @@ class TrainConfig:
     """Weight of binary cross-entropy, the paper's equation 1."""
     mse: float = 0.0
     """Weight of the mean squared error of maps in 0..1."""
+    contrast: float = 0.0
+    """Weight of the contrast between texts about one photo, see `losses.contrast`."""
     adversarial: float = 0.0
     """Weight of the adversarial loss; 0 trains without a discriminator."""
     adversarial_warmup: int = 0
@@ -156,7 +158,7 @@ _SHARES = (
     "warmup",
 )  # fmt: skip
 
-CONTENT_WEIGHTS = ("kl", "cc", "sim", "nss", "bce", "mse")
+CONTENT_WEIGHTS = ("kl", "cc", "sim", "nss", "bce", "mse", "contrast")
 """Settings that weigh a term of the content loss; the terms have the same names."""
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "adversarial_loss",
     "binary_cross_entropy",
     "content_terms",
+    "contrast",
     "correlation",
     "density",
     "divergence",
@@ -163,6 +164,30 @@ def squared_error(first: Tensor, second: Tensor) -> Tensor:
     return (first - second).square().mean(dim=(-2, -1))
 
 
+def contrast(first: Tensor, second: Tensor) -> Tensor:
+    """How badly a text's change of the predicted map fits its change of the human map (..., N), 0..2.
+
+    For each of N texts about one photo: one less the correlation of ``first_i - first_j`` with
+    ``second_i - second_j``, the mean over the other texts j, weighted by how far apart the human
+    densities are (total variation distance). What is common to all texts cancels out, so this term
+    sees nothing but the guidance; it is the differentiable sister of `salgan_edge.metrics.guide`.
+
+    Args:
+        first: predicted densities (..., N, h, w).
+        second: human densities (..., N, h, w).
+
+    >>> maps = torch.tensor([[[1.0, 0.0, 0.0]], [[0.0, 0.0, 1.0]]])
+    >>> contrast(maps.flip(0), maps)
+    tensor([2., 2.])
+    """
+    # Axes: text, other text, row, column
+    predicted = first.unsqueeze(-3) - first.unsqueeze(-4)
+    human = second.unsqueeze(-3) - second.unsqueeze(-4)
+    distance = human.abs().sum(dim=(-2, -1)) / 2
+    wrong = 1 - correlation(predicted, human)
+    return (distance * wrong).sum(-1) / distance.sum(-1).clamp_min(_TINY)
+
+
 def content_terms(
     predicted: Prediction, target: Tensor, fixations: Tensor | None, names: Iterable[str]
 ) -> dict[str, Tensor]:
@@ -174,7 +199,8 @@ def content_terms(
         fixations: counts (..., h, w), for ``nss`` alone.
         names: ``kl``, ``cc`` (one less it), ``sim`` (one less it), ``nss`` (its negative, as in Cornia
             et al., "Predicting human eye fixations via an LSTM-based saliency attentive model", TIP
-            2018), ``bce`` and ``mse`` (both on maps whose largest human value is 1).
+            2018), ``bce`` and ``mse`` (both on maps whose largest human value is 1), ``contrast`` (its
+            texts are the axis before the last two).
 
     Raises:
         ValueError: ``nss`` without fixations.
@@ -196,6 +222,8 @@ def content_terms(
                 terms[name] = binary_cross_entropy(predicted, relative(target))
             case "mse":
                 terms[name] = squared_error(predicted.map, relative(target))
+            case "contrast":
+                terms[name] = contrast(predicted.density, target)
             case _:
                 raise ValueError(f"there is no content term {name!r}")
     return terms
