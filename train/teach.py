@@ -123,6 +123,7 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
             maps = ensemble.maps(models, photo.pixels, vectors, photo.domain, side)
             kept[photo.name] = maps.astype(np.float16)
         with writing(cache) as temporary:
-            np.savez(temporary, **kept)
+            # The annotation gives all names that are not its own the type of a switch.
+            np.savez(temporary, **kept)  # type: ignore[arg-type]
     for photo in training.photos:
         training.soften(photo, kept[photo.name].astype(np.float32), share)

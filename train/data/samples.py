@@ -229,7 +229,8 @@ class TrainingSet:
         if text in self._teacher and random.random() < _TEACHER_SHARE:
             return self._teacher[text]
         if random.random() < self._config.drop_words:
-            return self._shortened[text][random.integers(_SHORTENED)]
+            shortened: Floats = self._shortened[text][random.integers(_SHORTENED)]
+            return shortened
         return self._vectors[text]
 
     def _object(
@@ -262,7 +263,8 @@ class TrainingSet:
 def _mixed(target: Floats, predicted: Floats, share: float) -> Floats:
     """Two maps mixed as densities; the largest value is 1."""
     mixture = (1 - share) * target / target.sum() + share * predicted / predicted.sum()
-    return (mixture / mixture.max()).astype(np.float32)
+    largest_one: Floats = (mixture / mixture.max()).astype(np.float32)
+    return largest_one
 
 
 def to_grid(values: Floats, grid: int) -> Floats:
