@@ -11,6 +11,7 @@ command goes on where it was.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ from salgan_edge.errors import SalganEdgeError
 from salgan_edge.files import writing
 
 __all__ = ["ROWS", "table"]
+
+WITH_TEACHERS = "targets softened by teachers"
 
 ROWS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -40,10 +43,14 @@ ROWS: dict[str, dict[str, Any]] = {
     "content loss: binary cross-entropy (the paper's)": {"kl": 0.0, "cc": 0.0, "bce": 1.0},
     "content loss: KL alone": {"cc": 0.0},
     "content loss: with NSS on fixations": {"nss": 0.1},
+    "content loss: with contrast between texts": {"contrast": 0.5},
     "without object prompts": {"object_weight": 0.0},
     "without the free-viewing sets": {"extra_data": False},
     "backbone frozen": {"backbone_rate": 0.0},
     "backbone at 0.3 of the rate": {"backbone_rate": 0.3},
+    "stronger augmentation": {
+        "augment": 0.8, "crop": 0.3, "zoom_out": 0.15, "rotation": 6.0, "stretch": 0.2,
+    },
     "without augmentation of photo and text": {"augment": 0.0, "colour": 0.0, "drop_words": 0.0, "text_noise": 0.0},
 }  # fmt: skip
 """Name of each row and the settings in which it differs from the default recipe."""
@@ -63,6 +70,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder that holds sjtu_tis, clip_text, osie and scene.")],
     backbone: Annotated[Path, typer.Option(help="yolox_nano_coco.onnx.")],
     text_encoder: Annotated[Path | None, typer.Option(help="Default: the released one.")] = None,
+    teacher: Annotated[list[Path] | None, typer.Option(help="Teachers for one more row; repeatable.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("runs/ablation"),
     epochs: Annotated[int, typer.Option(min=1)] = 8,
     only: Annotated[list[str] | None, typer.Option(help="Rows whose name contains this; repeatable.")] = None,
@@ -71,7 +79,8 @@ def main(
     """Train and score each row, and print the table."""
     sources = Sources(data, text_encoder or released.TEXT_ENCODER, backbone)
     scores: dict[str, dict[str, float]] = {}
-    for number, (name, settings) in enumerate(ROWS.items()):
+    rows = {**ROWS, WITH_TEACHERS: {}} if teacher else ROWS
+    for number, (name, settings) in enumerate(rows.items()):
         if only and not any(part in name for part in only):
             continue
         folder = output / f"{number:02d}"
@@ -80,7 +89,14 @@ def main(
             typer.echo(f"{name}: {settings}", err=True)
             # The last epoch counts, not the best: choosing would favour rows that vary more.
             config = changed(TrainConfig(), epochs=epochs, **settings)
-            train(sources, folder, config, resume=True, accelerator=accelerator)
+            teachers = tuple(teacher or ()) if name == WITH_TEACHERS else ()
+            train(
+                dataclasses.replace(sources, teachers=teachers),
+                folder,
+                config,
+                resume=True,
+                accelerator=accelerator,
+            )
             last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
             with writing(result) as temporary:
                 temporary.write_text(json.dumps({"name": name, "settings": settings, **last}, indent=2))

@@ -52,15 +52,15 @@ class TrainConfig:
     """Photos (or pairs) per step, over all processes; each photo comes with `prompts` prompts."""
     prompts: int = 5
     """Prompts per photo and step, so that one pass of the backbone serves several texts."""
-    augment: float = 0.8
+    augment: float = 0.4
     """Share of the draws in which the photo is cropped, turned and stretched."""
-    crop: float = 0.3
+    crop: float = 0.2
     """Largest share of the photo's sides that a random crop takes away."""
-    zoom_out: float = 0.15
+    zoom_out: float = 0.05
     """Largest share by which the photo's surroundings come into view, as grey."""
-    stretch: float = 0.2
+    stretch: float = 0.1
     """Largest change of the aspect ratio, as a natural logarithm."""
-    rotation: float = 6.0
+    rotation: float = 3.0
     """Largest turn in degrees."""
     colour: float = 0.15
     """Largest relative change of each colour channel."""
@@ -106,7 +106,7 @@ class TrainConfig:
 
     # Optimisation
 
-    epochs: int = 20
+    epochs: int = 12
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule, or the constant rate."""
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
