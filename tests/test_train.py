@@ -107,6 +107,25 @@ def test_object_target_lies_in_the_box():
     assert target[3, 3] == pytest.approx(0.35, abs=0.01)
 
 
+def test_object_target_follows_gaze_within_the_box():
+    """A face at the top of a person is looked at; a glance beside the box, or none at all, changes nothing."""
+    free = np.zeros((20, 20), np.float32)
+    free[4, 10] = 1
+    person = [Detection("person", 0.9, (0.4, 0.1, 0.65, 0.9))]
+
+    def peak(**options):
+        target = object_map(person, free, 0.0, **options)
+        assert target.max() == pytest.approx(1, abs=0.02)
+        return np.unravel_index(target.argmax(), target.shape)
+
+    assert peak()[0] in (9, 10)
+    assert peak(gaze=True) == (4, 10)
+    free[4, 10], free[4, 2] = 0, 1
+    assert peak(gaze=True)[0] in (9, 10)
+    free[16, 10] = 0.02
+    assert peak(gaze=True)[0] in (9, 10)
+
+
 def test_object_prompts():
     assert prompts_for("dog", 1)[0] == "a dog"
     assert "two dogs" in prompts_for("dog", 2)

@@ -44,6 +44,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "content loss: KL alone": {"cc": 0.0},
     "content loss: with NSS on fixations": {"nss": 0.1},
     "content loss: with contrast between texts": {"contrast": 0.5},
+    "object prompts: the middle of the box": {"object_target": "box"},
+    "object prompts: gaze within the box": {"object_target": "gaze"},
     "without object prompts": {"object_weight": 0.0},
     "without the free-viewing sets": {"extra_data": False},
     "backbone frozen": {"backbone_rate": 0.0},

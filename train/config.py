@@ -70,6 +70,9 @@ class TrainConfig:
     """Standard deviation of Gaussian noise on each entry of a text vector."""
     text_cast: Literal["float", "integer"] = "float"
     """``integer`` repeats a mistake of the reference implementation, for comparison: see `cast_text`."""
+    object_target: Literal["gaze", "box"] = "gaze"
+    """Where in a named object's box people are taken to look: ``box`` in its middle, ``gaze`` where
+    they look when told nothing, as far as that says something (see `objects.object_map`)."""
     object_weight: float = 0.5
     """Loss weight of an object prompt against a pair with human gaze."""
     teacher_share: float = 0.5

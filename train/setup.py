@@ -228,15 +228,18 @@ def describe(
             "data": parts.folders,
             "object_prompts": sources.backbone is not None and config.sampling == "photos",
             "split": parts.split,
-            "teachers": [
-                path.stem if path.stem != "generator" else path.parent.name for path in sources.teachers
-            ],
+            "teachers": [_run_name(path) for path in sources.teachers],
             "started_from": started.name if started else "random weights",
             "epoch": epoch,
             "config": dataclasses.asdict(config),
         },
         metrics={"split": measured, "cc": scores} if scores else {},
     )
+
+
+def _run_name(checkpoint: Path) -> str:
+    """What a training is called: its folder, whose files have the same names in every run."""
+    return checkpoint.parent.name if checkpoint.stem in ("generator", "last") else checkpoint.stem
 
 
 def _wrong_folders(sources: Sources, config: TrainConfig) -> list[str]:

@@ -246,13 +246,16 @@ class TrainingSet:
         if len(names) > 1 and random.random() < _PAIR_SHARE:
             first, second = (str(name) for name in random.choice(names, 2, replace=False))
             boxes = photo.objects[first] + photo.objects[second]
-            return self._vectors[_both(first, second)], object_map(boxes, free), weight
+            return self._vectors[_both(first, second)], self._target(boxes, free), weight
         name = str(random.choice(names))
         boxes = photo.objects[name]
-        target = object_map(boxes, free)
+        target = self._target(boxes, free)
         if photo.taught:
             target = _mixed(target, photo.taught[name], photo.taught_share)
         return self._object_vector(name, len(boxes), random), target, weight
+
+    def _target(self, boxes: list[Detection], free: Floats) -> Floats:
+        return object_map(boxes, free, gaze=self._config.object_target == "gaze")
 
     def _object_vector(self, name: str, count: int, random: np.random.Generator) -> Floats:
         if random.random() < _TRUE_VECTOR_SHARE:
