@@ -46,10 +46,10 @@ def test_finished_rows_are_kept(tmp_path, monkeypatch):
     app = typer.Typer()
     app.command()(ablation.main)
     arguments = ["--data", str(tmp_path), "--backbone", str(tmp_path), "--epochs", "3", "--only", "frozen"]
-    arguments += ["--only", "default", "--output", str(tmp_path / "out")]
+    arguments += ["--set", "object_target=box", "--only", "default", "--output", str(tmp_path / "out")]
     for _ in range(2):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
         assert "| backbone frozen | 0.250 |" in result.stdout
     assert [config.backbone_rate for config in trained] == [TrainConfig().backbone_rate, 0.0]
-    assert {config.epochs for config in trained} == {3}
+    assert {(config.epochs, config.object_target) for config in trained} == {(3, "box")}

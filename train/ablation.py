@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 from salgan_edge.train import released
-from salgan_edge.train.config import TrainConfig, changed
+from salgan_edge.train.config import TrainConfig, changed, parse_settings
 from salgan_edge.train.loop import Sources, train
 
 from salgan_edge.errors import SalganEdgeError
@@ -76,10 +76,15 @@ def main(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("runs/ablation"),
     epochs: Annotated[int, typer.Option(min=1)] = 8,
     only: Annotated[list[str] | None, typer.Option(help="Rows whose name contains this; repeatable.")] = None,
+    common: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of all rows; repeatable."),
+    ] = None,
     accelerator: Annotated[str, typer.Option()] = "auto",
 ) -> None:
     """Train and score each row, and print the table."""
     sources = Sources(data, text_encoder or released.TEXT_ENCODER, backbone)
+    base = changed(TrainConfig(), **parse_settings(common or []), epochs=epochs)
     scores: dict[str, dict[str, float]] = {}
     rows = {**ROWS, WITH_TEACHERS: {}} if teacher else ROWS
     for number, (name, settings) in enumerate(rows.items()):
@@ -90,7 +95,7 @@ def main(
         if not result.exists():
             typer.echo(f"{name}: {settings}", err=True)
             # The last epoch counts, not the best: choosing would favour rows that vary more.
-            config = changed(TrainConfig(), epochs=epochs, **settings)
+            config = changed(base, **settings)
             teachers = tuple(teacher or ()) if name == WITH_TEACHERS else ()
             train(
                 dataclasses.replace(sources, teachers=teachers),
