@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,10 +88,10 @@ def main(
     base = changed(TrainConfig(), **parse_settings(common or []), epochs=epochs)
     scores: dict[str, dict[str, float]] = {}
     rows = {**ROWS, WITH_TEACHERS: {}} if teacher else ROWS
-    for number, (name, settings) in enumerate(rows.items()):
+    for name, settings in rows.items():
         if only and not any(part in name for part in only):
             continue
-        folder = output / f"{number:02d}"
+        folder = output / "-".join(re.findall(r"\w+", name))
         result = folder / "row.json"
         if not result.exists():
             typer.echo(f"{name}: {settings}", err=True)
