@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+# Sets OpenCV's limit on an image's size, which counts only before the first import of OpenCV by
+# whichever part of this package.
+from salgan_edge import images as _images  # noqa: F401
 from salgan_edge._version import __version__
 from salgan_edge.errors import SalganEdgeError
 
