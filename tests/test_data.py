@@ -315,7 +315,9 @@ def test_damaged_fixations(tmp_path, damage):
 
 
 def test_missing_folder(tmp_path):
-    assert "has no pairs.csv, fixations.npz, images" in refusal(tmp_path / "nowhere")
+    assert "nowhere is no folder" in refusal(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "has no pairs.csv, fixations.npz, images" in refusal(tmp_path / "empty")
 
 
 def test_problems_are_counted_once():

@@ -85,13 +85,15 @@ class GazeFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
+        if not folder.is_dir():
+            raise DataError(f"{folder} is no folder: a packed gaze folder was expected, see the README")
         parts = ["pairs.csv", "fixations.npz", "images"]
         if (folder / "maps").is_dir():
             parts.remove("fixations.npz")
         missing = [part for part in parts if not (folder / part).exists()]
         if missing:
             raise DataError(
-                f"{folder} has no {', '.join(missing)}: a folder as described in the README's 'Training' was expected"
+                f"{folder} has no {', '.join(missing)}: a packed folder was expected; make one with salgan-edge data prepare"
             )
         self.info = DatasetInfo.read(folder / "dataset.json")
         rows = _rows(folder / "pairs.csv")
