@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from salgan_edge.benchmarks.latency import generator_subject, machine, neck_subject, time_graphs
+from salgan_edge.benchmarks.latency import generator_subject, machine, neck_subject, text_subject, time_graphs
 from salgan_edge.benchmarks.macs import count_macs, count_parameters
 
 from salgan_edge import contract
@@ -49,6 +49,7 @@ def main(
             "generator": generator_subject(generator, size, dimension),
             "paper": generator_subject(peer, 256, 512),
         }
+        subjects["text encoder"] = text_subject(opened.path(contract.TEXT_ENCODER_FILE))
         if neck is not None:
             subjects["neck"] = neck_subject(neck, Path(folder))
         timings = [
@@ -62,14 +63,14 @@ def main(
         f"{generator.stat().st_size / 1e6:.2f} MB"
     )
     typer.echo(
-        f"{'graph':<12}{'size':>6}{'threads':>9}{'median ms':>12}{'p90 ms':>10}{'first ms':>10}{'paper / this':>14}"
+        f"{'graph':<14}{'size':>6}{'threads':>9}{'median ms':>12}{'p90 ms':>10}{'first ms':>10}{'paper / this':>14}"
         + (f"{'this / neck':>13}" if neck is not None else "")
     )
     for timing in timings:
         paper = next(t for t in timings if t.name == "paper" and t.threads == timing.threads)
         unit = next((t.median_ms for t in timings if t.name == "neck" and t.threads == timing.threads), None)
         typer.echo(
-            f"{timing.name:<12}{timing.size:>6}{timing.threads:>9}{timing.median_ms:>12.2f}{timing.p90_ms:>10.2f}"
+            f"{timing.name:<14}{timing.size:>6}{timing.threads:>9}{timing.median_ms:>12.2f}{timing.p90_ms:>10.2f}"
             f"{timing.first_ms:>10.2f}{paper.median_ms / timing.median_ms:>14.1f}"
             + (f"{timing.median_ms / unit:>13.2f}" if unit is not None else "")
         )

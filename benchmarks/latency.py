@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Subject", "Timing", "generator_subject", "machine", "neck_subject", "time_graphs"]
+__all__ = ["Subject", "Timing", "generator_subject", "machine", "neck_subject", "text_subject", "time_graphs"]
 
+_START_TOKEN, _END_TOKEN = 49406, 49407
 _PAUSE = 0.05
 """Seconds after which idle threads of the other graph have stopped spinning."""
 
@@ -69,7 +70,7 @@ class Subject:
     path: Path
     """ONNX file."""
     size: int
-    """Side of the square photo given to the graph, in pixels."""
+    """Side of the square photo given to the graph, in pixels; 0 for a text encoder."""
     output: str
     """Name of the output that is asked for."""
     inputs: dict[str, npt.NDArray[Any]]
@@ -82,6 +83,13 @@ def generator_subject(path: Path, size: int, dimension: int) -> Subject:
     image = random.integers(0, 256, (1, size, size, 3), np.uint8)
     inputs = {contract.IMAGE: image, contract.TEXT_EMBEDDING: text / np.linalg.norm(text)}
     return Subject(path, size, contract.SALIENCY, inputs)
+
+
+def text_subject(path: Path) -> Subject:
+    """A text encoder with one text of ten random tokens, padded as the tokenizer pads."""
+    ids = np.full((1, contract.CONTEXT_LENGTH), _END_TOKEN, np.int64)
+    ids[0, :11] = [_START_TOKEN, *np.random.default_rng(0).integers(256, 40_000, 10)]
+    return Subject(path, 0, contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids})
 
 
 def neck_subject(detector: Path, folder: Path, size: int = 256) -> Subject:
