@@ -82,10 +82,33 @@ def test_each_data_set_has_its_own_prior():
         torch.zeros(len(DOMAINS), 1, 512),
     )
     with torch.inference_mode():
-        each = model.logits(pixels, text, torch.arange(len(DOMAINS)))
+        each = model.logits(pixels, text, torch.arange(len(DOMAINS))[:, None])
         product = model.logits(pixels, text)
     assert torch.allclose(each[0], product[0], atol=1e-5)
     assert (each[1] - each[2]).abs().max() > 0.1
+
+
+def test_each_data_set_is_viewed_in_its_own_way():
+    model = random_generator()
+    pixels = model.preprocess(torch.randint(0, 256, (1, 40, 50, 3), dtype=torch.uint8))
+    text = torch.nn.functional.normalize(torch.randn(1, 2, 512), dim=-1)
+
+    def logits(domain):
+        with torch.no_grad():
+            return model.logits(pixels, text, None if domain is None else torch.full((1, 2), domain))
+
+    with torch.no_grad():
+        # Nothing else may tell the data sets apart here.
+        model.prior.copy_(model.prior[:1].expand_as(model.prior))
+    before = [logits(domain) for domain in (None, 0, 1, 2)]
+    for other in before[1:]:
+        torch.testing.assert_close(other, before[0])
+    with torch.no_grad():
+        model.viewing[0].normal_()
+    after = [logits(domain) for domain in (None, 0, 1, 2)]
+    for domain in (0, 1, 3):
+        torch.testing.assert_close(after[domain], before[domain])
+    assert (after[2] - before[2]).abs().max() > 1e-2
 
 
 def test_parameters_are_listed_once():

@@ -55,7 +55,8 @@ def test_teachers_give_their_mean(tmp_path):
     models = [checkpoint(tmp_path / f"{n}.safetensors", n) for n in range(2)]
     photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     vectors = np.random.default_rng(1).normal(size=(3, 512)).astype(np.float32)
-    densities = Teachers.maps(models, photo, vectors, 0, 8)
+    product = np.zeros(len(vectors), np.int64)
+    densities = Teachers.maps(models, photo, vectors, product, 8)
     assert densities.sum(axis=(1, 2)) == pytest.approx(np.ones(3), abs=1e-5)
     expected = []
     with torch.inference_mode():
@@ -66,21 +67,21 @@ def test_teachers_give_their_mean(tmp_path):
     expected[1], expected[3] = expected[1][:, :, ::-1], expected[3][:, :, ::-1]
     assert densities == pytest.approx(np.mean(expected, axis=0), abs=1e-6)
     # The product of it all: the prediction for a mirrored photo is mirrored.
-    mirrored = Teachers.maps(models[:1], photo[:, ::-1].copy(), vectors, 0, 8)
-    alone = Teachers.maps(models[:1], photo, vectors, 0, 8)
+    mirrored = Teachers.maps(models[:1], photo[:, ::-1].copy(), vectors, product, 8)
+    alone = Teachers.maps(models[:1], photo, vectors, product, 8)
     assert mirrored[:, :, ::-1] == pytest.approx(alone, abs=1e-6)
 
 
 def test_targets_are_softened_and_kept(training, tmp_path):
     teacher = checkpoint(tmp_path / "teacher.safetensors", 1, size=96)
     photo = training.photos[0]
-    texts, vectors = training.questions(photo)
+    texts, vectors, domains = training.questions(photo)
     assert texts == ["", *(text for text, _ in photo.gaze[1:]), "a dog"]
     assert len(vectors) == len(texts)
     assert not vectors[0].any()
     before = [target.copy() for _, target in photo.gaze]
     soften(training, [tmp_path / "teacher.safetensors"], 0.25, tmp_path / "maps.npz")
-    predicted = Teachers.maps([teacher], photo.pixels, vectors, 0, 16)
+    predicted = Teachers.maps([teacher], photo.pixels, vectors, domains, 16)
     for n, (_, target) in enumerate(photo.gaze):
         mixture = 0.75 * before[n] / before[n].sum() + 0.25 * predicted[n]
         assert target == pytest.approx(mixture / mixture.max(), abs=2e-3)

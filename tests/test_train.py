@@ -8,6 +8,7 @@ import io
 import json
 import math
 import shlex
+import shutil
 import signal
 import sys
 
@@ -187,6 +188,24 @@ def test_absent_objects_are_really_absent(gaze_data):
     assert (unseen.batch(range(4), random).weight[:, 4:] == 0).all()
 
 
+def test_object_prompts_are_asked_in_the_products_way(gaze_data, tmp_path):
+    """How another data set was viewed is learned from its gaze, not from targets made of boxes."""
+    shutil.copytree(gaze_data / "sjtu_tis", tmp_path / "osie")
+    folder = GazeFolder(tmp_path / "osie")
+    true = text_vectors.true_vectors(gaze_data / "clip_text")
+    dog = [Detection("dog", 0.9, (0.2, 0.2, 0.6, 0.6))]
+    training = TrainingSet(
+        [folder], {f"osie/{pair.image}": dog for pair in folder.pairs},
+        lambda _: np.zeros((64, 64, 3), np.uint8), lambda texts: np.ones((len(texts), 512), np.float32),
+        true, true, changed(TrainConfig(), size=64, prompts=6), 8,
+    )  # fmt: skip
+    batch = training.batch(range(2), np.random.default_rng(0))
+    assert batch.domain.tolist() == [[1, 1, 1, 1, 0, 0]] * 2
+    texts, _, domains = training.questions(training.photos[0])
+    assert texts[-1] == "a dog"
+    assert domains.tolist() == [1, 1, 1, 1, 0]
+
+
 def test_held_out_names_spare_coco(gaze_data):
     names = text_vectors.true_vectors(gaze_data / "clip_text")
     held = text_vectors.held_out(names, 0.5)
@@ -255,7 +274,7 @@ def toy_batch(size=16, photos=4, prompts=2):
         text=torch.randn(photos, prompts, 512),
         target=losses.density(torch.rand(photos, prompts, size, size) ** 8),
         weight=torch.ones(photos, prompts),
-        domain=torch.zeros(photos, dtype=torch.long),
+        domain=torch.zeros(photos, prompts, dtype=torch.long),
     )
 
 

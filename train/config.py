@@ -64,9 +64,9 @@ class TrainConfig:
     """Largest turn in degrees."""
     colour: float = 0.15
     """Largest relative change of each colour channel."""
-    drop_words: float = 0.4
+    drop_words: float = 0.0
     """Share of the draws in which a caption is read with a fifth of its words left out."""
-    text_noise: float = 0.02
+    text_noise: float = 0.0
     """Standard deviation of Gaussian noise on each entry of a text vector."""
     text_cast: Literal["float", "integer"] = "float"
     """``integer`` repeats a mistake of the reference implementation, for comparison: see `cast_text`."""

@@ -27,7 +27,7 @@ def predict(
         model: the generator.
         pixels: the network's input, normalised (B, 3, size, size).
         text: text vectors (B, N, dimension).
-        domain: index into `DOMAINS` for each image (B,); `paper` knows none.
+        domain: index into `DOMAINS` for each prompt (B, N); `paper` knows none.
     """
     if isinstance(model, PaperGenerator):
         return Prediction.of_pixels(model.logits(pixels, text).float())

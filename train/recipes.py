@@ -19,7 +19,7 @@ RECIPES = MappingProxyType(
         "paper": TrainConfig(
             preset="paper", size=256, epochs=50, batch_size=32, sampling="pairs", extra_data=False, prompts=1,
             learning_rate=0.002, schedule="constant", beta1=0.5, beta2=0.999, weight_decay=0.0, clip=0.0,
-            ema=0.0, dropout=0.0, text_noise=0.0, kl=0.0, cc=0.0, bce=1.0, adversarial=1.0,
+            ema=0.0, dropout=0.0, kl=0.0, cc=0.0, bce=1.0, adversarial=1.0,
             discriminator="map", discriminator_learning_rate=0.002,
         ),
     }

@@ -219,7 +219,6 @@ def describe(
     sources: Sources, parts: Parts, config: TrainConfig, epoch: int, scores: dict[str, float]
 ) -> Description:
     """What a checkpoint of this training is, after `epoch` epochs."""
-    started = sources.start or (sources.backbone if config.preset == "edge" else None)
     measured = f"{DOMAINS[0]} validation, on the network's grid"
     return Description(
         preset=config.preset,
@@ -229,12 +228,21 @@ def describe(
             "object_prompts": sources.backbone is not None and config.sampling == "photos",
             "split": parts.split,
             "teachers": [_run_name(path) for path in sources.teachers],
-            "started_from": started.name if started else "random weights",
+            "started_from": _origin(sources, config),
             "epoch": epoch,
             "config": dataclasses.asdict(config),
         },
         metrics={"split": measured, "cc": scores} if scores else {},
     )
+
+
+def _origin(sources: Sources, config: TrainConfig) -> str:
+    """What the weights were before the training."""
+    if sources.start is not None:
+        return _run_name(sources.start)
+    if sources.backbone is not None and config.preset == "edge":
+        return sources.backbone.name
+    return "random weights"
 
 
 def _run_name(checkpoint: Path) -> str:

@@ -64,7 +64,7 @@ class Teachers:
         models: Sequence[EdgeGenerator],
         photo: npt.NDArray[np.uint8],
         vectors: Floats,
-        domain: int,
+        domains: npt.NDArray[np.int64],
         side: int,
     ) -> Floats:
         """Mean predicted densities (n, side, side), for the photo and its mirror image.
@@ -76,15 +76,16 @@ class Teachers:
             models: see `about`; at least one.
             photo: RGB (S, S, 3).
             vectors: text vectors (n, dimension).
-            domain: index into `DOMAINS`.
+            domains: index into `DOMAINS` for each text (n,).
             side: of the result in cells.
         """
         image = torch.from_numpy(photo)[None]
         both = torch.cat((image, image.flip(2)))
         text = torch.from_numpy(vectors)[None].expand(2, -1, -1)
+        domain = torch.from_numpy(domains)[None].expand(2, -1)
         total = torch.zeros(len(vectors), side, side)
         for model in models:
-            logits = model.logits(model.preprocess(both), text, torch.full((2,), domain))
+            logits = model.logits(model.preprocess(both), text, domain)
             density = torch.softmax(logits.flatten(-2), dim=-1).reshape(logits.shape)
             mean = (density[0] + density[1].flip(-1)) / 2
             total += torch.nn.functional.interpolate(mean[None], (side, side), mode="bilinear")[0]
@@ -113,14 +114,14 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
         ensemble = Teachers(teachers)
         kept = {}
         for photo in training.photos:
-            _, vectors = training.questions(photo)
+            _, vectors, domains = training.questions(photo)
             side = photo.gaze[0][1].shape[0]
             models = ensemble.about(photo.name.split("/")[-1])
             if not models:
                 raise CheckpointError(
                     f"all teachers were trained on {photo.name}: give one for each third that was left out"
                 )
-            maps = ensemble.maps(models, photo.pixels, vectors, photo.domain, side)
+            maps = ensemble.maps(models, photo.pixels, vectors, domains, side)
             kept[photo.name] = maps.astype(np.float16)
         with writing(cache) as temporary:
             # The annotation gives all names that are not its own the type of a switch.

@@ -81,6 +81,6 @@ class PairSet:
             text=torch.from_numpy(np.stack(vectors)[:, None]),
             target=density(torch.from_numpy(np.stack([self._maps[i] for i in chosen])[:, None])),
             weight=torch.tensor(weights)[:, None],
-            domain=torch.tensor([DOMAINS.index(name) for name in folders]),
+            domain=torch.tensor([[DOMAINS.index(name)] for name in folders]),
             fixations=torch.from_numpy(np.stack([self._fixations[i] for i in chosen])[:, None]),
         )

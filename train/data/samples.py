@@ -74,7 +74,7 @@ class Batch:
     weight: torch.Tensor
     """Loss weights (B, N)."""
     domain: torch.Tensor
-    """Indices into `DOMAINS` (B,)."""
+    """Indices into `DOMAINS` (B, N)."""
     fixations: torch.Tensor | None = None
     """Fixation counts (B, N, grid, grid), all zero for object prompts; None unless a loss needs them."""
 
@@ -148,14 +148,19 @@ class TrainingSet:
         order = random.permutation(len(self.photos))
         return [list(part) for part in np.array_split(order, max(1, len(order) // self._config.batch_size))]
 
-    def questions(self, photo: Photo) -> tuple[list[str], Floats]:
-        """What can be asked about a photo: texts of gaze, then names of its objects; with vectors (n, d)."""
+    def questions(self, photo: Photo) -> tuple[list[str], Floats, npt.NDArray[np.int64]]:
+        """What can be asked about a photo: texts of gaze, then names of its objects.
+
+        Returns:
+            The texts, their vectors (n, dimension) and domains (n,).
+        """
         texts = [text for text, _ in photo.gaze]
         names = [class_prompt(name) for name in sorted(photo.objects)]
         none = np.zeros(self._dimension, np.float32)
         rows = [self._vectors[text] if text else none for text in texts]
         rows += [self._vectors[name] for name in names]
-        return texts + names, np.stack(rows)
+        domains = np.array([photo.domain] * len(texts) + [0] * len(names), np.int64)
+        return texts + names, np.stack(rows), domains
 
     def soften(self, photo: Photo, densities: Floats, share: float) -> None:
         """Mix predictions into a photo's targets.
@@ -181,7 +186,7 @@ class TrainingSet:
             text=torch.from_numpy(np.stack([row[1] for row in rows])),
             target=density(torch.from_numpy(np.stack([row[2] for row in rows]))),
             weight=torch.from_numpy(np.stack([row[3] for row in rows])),
-            domain=torch.tensor([self.photos[index].domain for index in chosen]),
+            domain=torch.from_numpy(np.stack([self._domains(self.photos[index]) for index in chosen])),
             fixations=torch.from_numpy(np.stack([row[4] for row in rows])) if self._config.nss > 0 else None,
         )
 
@@ -222,6 +227,12 @@ class TrainingSet:
         pixels = recoloured(view.pixels(photo.pixels, config.size), config.colour, random)
         weights = np.array([weight for _, _, weight in drawn], np.float32)
         return pixels, vectors, seen[: config.prompts], weights, seen[config.prompts :]
+
+    def _domains(self, photo: Photo) -> npt.NDArray[np.int64]:
+        """Domain of each prompt (N,): the gaze's is its data set's, object prompts are the product's."""
+        domains = np.zeros(self._config.prompts, np.int64)
+        domains[: len(photo.gaze)] = photo.domain
+        return domains
 
     def _caption_vector(self, text: str, random: np.random.Generator) -> Floats:
         if not text:

@@ -131,6 +131,8 @@ class EdgeGenerator(nn.Module):
             nn.init.zeros_(film.bias)
             self.context = nn.Sequential(nn.Linear(NECK_CHANNELS[-1], _CONTEXT), nn.SiLU())
             self.film = nn.Sequential(nn.Linear(dimension + _CONTEXT, 128), nn.SiLU(), film)
+            # How the other data sets were viewed, beyond their centre bias; the product's is zero.
+            self.viewing = nn.Parameter(torch.zeros(len(DOMAINS) - 1, _CONTEXT))
         if fusion == "concat":
             self.text_features = nn.Linear(dimension, 64)
             self.concatenated = nn.Conv2d(_FUSED + 64, _FUSED, 3, padding=1)
@@ -164,7 +166,7 @@ class EdgeGenerator(nn.Module):
         Args:
             pixels: output of `preprocess` (B, 3, size, size).
             text: text vectors (B, N, dimension); a zero vector means no text.
-            domain: index into `DOMAINS` for each image (B,); the product's where None.
+            domain: index into `DOMAINS` for each prompt (B, N); the product's where None.
         """
         neck, class_logits = self.backbone(pixels)
         batch, prompts = text.shape[0], text.shape[1]
@@ -182,7 +184,7 @@ class EdgeGenerator(nn.Module):
         if self.fusion == "concat":
             asked = self.text_features(direction * self.dimension**0.5).reshape(batch * prompts, -1, 1, 1)
             features = self.concatenated(torch.cat((features, asked.expand(-1, -1, *coarse)), dim=1))
-        film = self._film(direction, neck[2]) if "film" in self.fusion else None
+        film = self._film(direction, neck[2], domain) if "film" in self.fusion else None
         for number, block in enumerate(self.blocks):
             if film is not None:
                 features = features * (1 + film[:, 2 * number]) + film[:, 2 * number + 1]
@@ -234,19 +236,21 @@ class EdgeGenerator(nn.Module):
         fine: Tensor = self.fine_relevance(found[0].reshape(batch * prompts, 1, self.grid, self.grid))
         return relevance, fine
 
-    def _film(self, direction: Tensor, top: Tensor) -> Tensor:
+    def _film(self, direction: Tensor, top: Tensor, domain: Tensor | None) -> Tensor:
         """Scales and shifts (B * N, 2 * blocks, fused, 1, 1) of text and of what the photo is about."""
         batch, prompts = direction.shape[0], direction.shape[1]
         context = self.context(top.mean(dim=(2, 3))).unsqueeze(1).expand(-1, prompts, -1)
+        if domain is not None:
+            context = context + nn.functional.pad(self.viewing, (0, 0, 1, 0))[domain]
         film: Tensor = self.film(torch.cat((direction, context), dim=-1))
         return film.reshape(batch * prompts, 2 * _BLOCKS, _FUSED, 1, 1)
 
     def _as_domain(self, logits: Tensor, domain: Tensor | None, grid: tuple[int, int]) -> Tensor:
-        prior = _smooth(self.prior, grid)
+        prior = _smooth(self.prior, grid).squeeze(1)
         sharpness = torch.exp(self.sharpness)
         if domain is None:
             return logits * sharpness[0] + prior[0]
-        return logits * sharpness[domain].view(-1, 1, 1, 1) + prior[domain]
+        return logits * sharpness[domain].unsqueeze(-1).unsqueeze(-1) + prior[domain]
 
 
 def _given(text: Tensor) -> Tensor:
