@@ -35,7 +35,7 @@ def test_prompts_change_the_map(predictor):
     # the woman's body in its left half.
     assert share(helmet, 280, 330, 512, 512) > 2 * share(face, 280, 330, 512, 512)
     assert share(woman, 20, 200, 280, 512) > 1.2 * share(helmet, 20, 200, 280, 512)
-    assert cc(woman.map, helmet.map) < 0.7
+    assert cc(woman.map, helmet.map) < 0.85
 
 
 def test_prompts_move_the_gaze_on_the_photo_of_the_readme(predictor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from salgan_edge.train.checkpoint import Description, build, load_generator
@@ -82,6 +82,8 @@ class Parts:
     """Names of the data sets."""
     split: str
     """Names the rule of the split."""
+    before: dict[str, Any]
+    """How the checkpoint that is fine-tuned was trained; empty where there is none."""
 
 
 def check_sources(sources: Sources, config: TrainConfig) -> None:
@@ -212,7 +214,8 @@ def load_data(
         )  # fmt: skip
         if sources.teachers:
             soften(training, sources.teachers, config.teacher_share, output / "teachers.npz")
-    return Parts(training, validation, [folder.name for folder in folders], folders[0].split_id)
+    before = {} if sources.start is None else load_generator(sources.start)[1].training
+    return Parts(training, validation, [folder.name for folder in folders], folders[0].split_id, before)
 
 
 def describe(
@@ -224,13 +227,14 @@ def describe(
         preset=config.preset,
         arguments=config.network_arguments(),
         training={
-            "data": parts.folders,
+            "data": list(dict.fromkeys([*parts.before.get("data", []), *parts.folders])),
             "object_prompts": sources.backbone is not None and config.sampling == "photos",
             "split": parts.split,
             "teachers": [_run_name(path) for path in sources.teachers],
             "started_from": _origin(sources, config),
             "epoch": epoch,
             "config": dataclasses.asdict(config),
+            **({"before": parts.before} if parts.before else {}),
         },
         metrics={"split": measured, "cc": scores} if scores else {},
     )
