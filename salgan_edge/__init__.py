@@ -17,12 +17,22 @@ from salgan_edge.errors import SalganEdgeError
 
 if TYPE_CHECKING:
     from salgan_edge.predictor import PromptWarning, SaliencyPredictor
+    from salgan_edge.prompts import PromptPack
     from salgan_edge.result import Peak, SaliencyResult
 
-__all__ = ["Peak", "PromptWarning", "SalganEdgeError", "SaliencyPredictor", "SaliencyResult", "__version__"]
+__all__ = [
+    "Peak",
+    "PromptPack",
+    "PromptWarning",
+    "SalganEdgeError",
+    "SaliencyPredictor",
+    "SaliencyResult",
+    "__version__",
+]
 
 _LAZY = {
     "Peak": "salgan_edge.result",
+    "PromptPack": "salgan_edge.prompts",
     "PromptWarning": "salgan_edge.predictor",
     "SaliencyPredictor": "salgan_edge.predictor",
     "SaliencyResult": "salgan_edge.result",

@@ -1,19 +1,45 @@
-"""Bundles: a folder with two graphs, a tokenizer and a manifest that vouches for them."""
+"""Bundles: two graphs, a tokenizer and a manifest that vouches for them, in a folder or one file."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from salgan_edge import contract
+from salgan_edge import contract, stored_zip
 from salgan_edge.errors import BundleFormatError, BundleIntegrityError
-from salgan_edge.files import sha256
 
-__all__ = ["BUNDLE_FILES", "Bundle", "FileRecord", "Manifest", "default_bundle"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+__all__ = [
+    "BUNDLE_FILES",
+    "EXTRA_FILES",
+    "KNOWN_FILES",
+    "TEXT_FILES",
+    "Bundle",
+    "FileRecord",
+    "Manifest",
+    "default_bundle",
+    "store_of",
+]
 
 BUNDLE_FILES = (contract.TEXT_ENCODER_FILE, contract.GENERATOR_FILE, contract.TOKENIZER_FILE)
+"""What an export makes. A bundle may lack the text files, but has both of them or none."""
+
+TEXT_FILES = (contract.TEXT_ENCODER_FILE, contract.TOKENIZER_FILE)
+"""What turns texts into vectors."""
+
+EXTRA_FILES = (contract.GOLDEN_FILE, contract.REPORT_JSON_FILE, contract.REPORT_FILE)
+"""What a bundle may have beside them."""
+
+KNOWN_FILES = (*BUNDLE_FILES, *EXTRA_FILES)
+"""Every file that a manifest may list."""
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,10 +87,27 @@ class Manifest:
     licence: str = "Apache-2.0"
     created_with: dict[str, str] = field(default_factory=dict)
     """Versions of the tools that made the bundle."""
+    text_id: str = ""
+    """Digest of the text encoder and the tokenizer before the graph is given the bundle's id, so that
+    it is the same in every bundle with this text encoder; empty in bundles that older versions made."""
+
+    @property
+    def text_key(self) -> str:
+        """What prompt vectors are known by: bundles of one key encode a text alike. May be empty.
+
+        It is `text_id`, or a digest of the two files, which no other bundle shares.
+        """
+        if self.text_id or not all(name in self.files for name in TEXT_FILES):
+            return self.text_id
+        digests = "".join(self.files[name].sha256 for name in TEXT_FILES)
+        return hashlib.sha256(digests.encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """The manifest as it is written."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        values = asdict(self)
+        if not self.text_id:
+            del values["text_id"]
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Manifest:
@@ -75,7 +118,7 @@ class Manifest:
         """
         try:
             raw = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise BundleFormatError(
                 f"{contract.MANIFEST_FILE} is no JSON: {error}; export the bundle again"
             ) from error
@@ -89,11 +132,14 @@ class Manifest:
             values["files"] = {name: FileRecord(**record) for name, record in raw["files"].items()}
             for key in ("input_size", "grid"):
                 values[key] = tuple(int(side) for side in raw[key])
-            return Manifest(**values)
+            manifest = Manifest(**values)
+            _check_types(manifest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleFormatError(
                 f"{contract.MANIFEST_FILE} is incomplete: {error}; export the bundle again"
             ) from error
+        _check_files(manifest.files)
+        return manifest
 
 
 def _check_version(found: object, known: int, what: str) -> None:
@@ -109,66 +155,245 @@ def _check_version(found: object, known: int, what: str) -> None:
         raise BundleFormatError(f"the bundle has {what} version {found}: 1 to {known} was expected")
 
 
+def _check_types(manifest: Manifest) -> None:
+    """A manifest of another make may hold anything.
+
+    Raises:
+        TypeError: a text, number or table is something else.
+    """
+    kinds = {"str": str, "int": int, "dict": dict}
+    for known in fields(manifest):
+        kind = kinds.get(str(known.type).partition("[")[0])
+        if kind is not None and not isinstance(getattr(manifest, known.name), kind):
+            raise TypeError(f"{known.name} is no {kind.__name__}")
+    for name, record in manifest.files.items():
+        if not isinstance(record.sha256, str) or not isinstance(record.bytes, int):
+            raise TypeError(f"the record of {name} has no sha256 and bytes")
+
+
+def _check_files(files: Collection[str]) -> None:
+    unknown = sorted(set(files) - {*KNOWN_FILES})
+    if unknown:
+        raise BundleFormatError(
+            f"{contract.MANIFEST_FILE} lists {unknown[0]!a}, which this salgan-edge does not know: "
+            "pip install -U salgan-edge, or export the bundle again"
+        )
+    text_files = [name for name in TEXT_FILES if name in files]
+    missing = [name for name in TEXT_FILES if name not in files] if text_files else []
+    if contract.GENERATOR_FILE not in files:
+        missing = [contract.GENERATOR_FILE]
+    if missing:
+        raise BundleIntegrityError(
+            f"{contract.MANIFEST_FILE} does not list {missing[0]}: export the bundle again"
+        )
+
+
+class _Store(Protocol):
+    """Where the files of a bundle lie."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+
+    def open(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        """A file, open for reading."""
+
+    def label(self, name: str) -> str:
+        """What messages call a file."""
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: Path
+
+    def size(self, name: str) -> int | None:
+        file = self.path / name
+        return file.stat().st_size if file.is_file() else None
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        with (self.path / name).open("rb") as file:
+            yield file
+
+    def label(self, name: str) -> str:
+        return str(self.path / name)
+
+
+_ARCHIVED = (contract.MANIFEST_FILE, *KNOWN_FILES)
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    sizes: dict[str, int]
+
+    @staticmethod
+    def of(path: Path) -> _File:
+        return _File(path, stored_zip.entries(path, _ARCHIVED))
+
+    def size(self, name: str) -> int | None:
+        return self.sizes.get(name)
+
+    def open(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
+        return stored_zip.entry(self.path, name, _ARCHIVED)
+
+    def label(self, name: str) -> str:
+        return f"{name} in {self.path}"
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A verified bundle: its manifest, and files that are what the manifest says."""
 
-    folder: Path
+    place: Path
+    """Folder, or ``.salgan`` file."""
     manifest: Manifest
+    manifest_json: str = field(repr=False)
+    """``bundle.json`` as it lies there, with fields that this version does not know."""
+    _store: _Store = field(repr=False, compare=False)
+    _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
-    def open(folder: Path) -> Bundle:
-        """Read and verify a bundle.
+    def open(place: Path, keep: Collection[str] = ()) -> Bundle:
+        """Read and verify a bundle. Nothing of a file is extracted to disk.
+
+        Args:
+            place: folder, or ``.salgan`` file.
+            keep: files that will be read next: their content is held until then, not read again.
 
         Raises:
             BundleFormatError: no bundle, or one of a newer format.
             BundleIntegrityError: a file is missing, truncated or changed.
         """
-        manifest_file = folder / contract.MANIFEST_FILE
-        if not folder.is_dir():
-            raise BundleFormatError(
-                f"{folder} is no folder: give a bundle folder, as written by salgan-edge export"
-            )
-        if not manifest_file.is_file():
-            raise BundleFormatError(
-                f"{folder} has no {contract.MANIFEST_FILE}: give a bundle folder, as written by salgan-edge export"
-            )
-        try:
-            manifest = Manifest.from_json(manifest_file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleFormatError(f"{manifest_file} cannot be read: {error}") from error
-        bundle = Bundle(folder, manifest)
-        bundle.verify()
+        store = store_of(place)
+        text = _manifest_text(place, store)
+        bundle = Bundle(place, Manifest.from_json(text), text, store)
+        if isinstance(store, _File):
+            unlisted = sorted(set(store.sizes) - {contract.MANIFEST_FILE, *bundle.manifest.files})
+            if unlisted:
+                raise BundleFormatError(
+                    f"{place} holds {unlisted[0]}, which its {contract.MANIFEST_FILE} does not list: "
+                    "pack the bundle with salgan-edge bundle pack"
+                )
+        bundle.verify(keep)
         return bundle
 
-    def verify(self) -> None:
-        """Compare every file with the manifest.
+    def verify(self, keep: Collection[str] = ()) -> None:
+        """Compare every file that the manifest lists with what it says.
+
+        Args:
+            keep: files whose content is held until they are read.
 
         Raises:
             BundleIntegrityError: a file is missing, truncated or changed.
         """
-        for name in BUNDLE_FILES:
-            record = self.manifest.files.get(name)
-            if record is None:
-                raise BundleIntegrityError(
-                    f"{contract.MANIFEST_FILE} of {self.folder} does not list {name}: export the bundle again"
-                )
-            path = self.folder / name
-            if not path.is_file():
-                raise BundleIntegrityError(f"{path} is missing: copy or export the bundle again")
-            size = path.stat().st_size
-            if size != record.bytes:
-                raise BundleIntegrityError(
-                    f"{path} has {size} bytes, the manifest says {record.bytes}: copy or export the bundle again"
-                )
-            if sha256(path) != record.sha256:
-                raise BundleIntegrityError(
-                    f"{path} was changed (SHA-256 differs from the manifest): copy or export the bundle again"
-                )
+        for name in self.manifest.files:
+            content = self._verified(name, hold=name in keep)
+            if content is not None:
+                self._kept[name] = content
+
+    def has(self, name: str) -> bool:
+        """Whether the bundle has a file: a constant of `contract`, such as `TEXT_ENCODER_FILE`."""
+        return name in self.manifest.files
+
+    def read(self, name: str) -> bytes:
+        """Content of a file that the bundle has, verified.
+
+        Content that `open` kept is given out once; after that it is read and verified again, so
+        that a bundle does not hold in memory what its graphs hold too.
+
+        Raises:
+            BundleFormatError: the bundle has no such file.
+            BundleIntegrityError: the file was changed since the bundle was opened.
+        """
+        if name == contract.MANIFEST_FILE:
+            return self.manifest_json.encode()
+        if not self.has(name):
+            raise BundleFormatError(f"{self.place} has no {name}: export the bundle again")
+        content = self._kept.pop(name, None)
+        if content is None:
+            content = self._verified(name, hold=True)
+            assert content is not None
+        return content
 
     def path(self, name: str) -> Path:
-        """Path of a file of the bundle."""
-        return self.folder / name
+        """Path of a file of a bundle that is a folder, for tools that take nothing but a path.
+
+        Raises:
+            BundleFormatError: the bundle is one file, or has no such file.
+        """
+        if not isinstance(self._store, _Folder):
+            raise BundleFormatError(
+                f"{self.place} is one file, a folder was expected: unpack it with salgan-edge bundle unpack"
+            )
+        if not self.has(name):
+            raise BundleFormatError(f"{self.place} has no {name}: export the bundle again")
+        return self._store.path / name
+
+    def _verified(self, name: str, *, hold: bool) -> bytes | None:
+        """The content of a file if `hold`; either way it is what the manifest says."""
+        record, label = self.manifest.files[name], self._store.label(name)
+        size = self._store.size(name)
+        if size is None:
+            raise BundleIntegrityError(f"{label} is missing: copy or export the bundle again")
+        if size != record.bytes:
+            raise BundleIntegrityError(
+                f"{label} has {size} bytes, the manifest says {record.bytes}: copy or export the bundle again"
+            )
+        content = None
+        try:
+            with self._store.open(name) as file:
+                if hold:
+                    content = file.read(size)
+                    found = hashlib.sha256(content).hexdigest()
+                else:
+                    found = _digest(file)
+        except OSError as error:
+            raise BundleIntegrityError(f"{label} cannot be read: {error.strerror or error}") from error
+        if found != record.sha256:
+            raise BundleIntegrityError(
+                f"{label} was changed (SHA-256 differs from the manifest): copy or export the bundle again"
+            )
+        return content
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def store_of(place: Path) -> _Store:
+    """The files of a bundle as they lie there; nothing is verified but an archive's directory.
+
+    Raises:
+        BundleFormatError: there is nothing, or a file that is no bundle.
+        BundleIntegrityError: an archive is damaged.
+    """
+    try:
+        if place.is_dir():
+            return _Folder(place)
+        if place.is_file():
+            return _File.of(place)
+    except OSError as error:
+        raise BundleFormatError(f"{place} cannot be read: {error.strerror or error}") from error
+    raise BundleFormatError(
+        f"{place} does not exist: give a bundle folder, as written by salgan-edge export, or a .salgan file"
+    )
+
+
+def _manifest_text(place: Path, store: _Store) -> str:
+    size = store.size(contract.MANIFEST_FILE)
+    if size is None:
+        raise BundleFormatError(
+            f"{place} has no {contract.MANIFEST_FILE}: give a bundle, as written by salgan-edge export or bundle pack"
+        )
+    try:
+        with store.open(contract.MANIFEST_FILE) as file:
+            content = file.read(size)
+        return content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleFormatError(f"{store.label(contract.MANIFEST_FILE)} cannot be read: {error}") from error
 
 
 def default_bundle() -> Path:

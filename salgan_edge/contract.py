@@ -25,6 +25,9 @@ FORMAT_VERSION = 1
 OPSET = 18
 """ONNX operator set. Above 18 some resizing and padding operators leave the GPU (onnxruntime 26393)."""
 
+GREATEST_OPSET = 21
+"""The newest opset that an export can be asked for: what onnxruntime 1.20 reads."""
+
 # Tensors
 INPUT_IDS = "input_ids"
 TEXT_EMBEDDING = "text_embedding"
@@ -36,6 +39,10 @@ MANIFEST_FILE = "bundle.json"
 TEXT_ENCODER_FILE = "text_encoder.onnx"
 GENERATOR_FILE = "generator.onnx"
 TOKENIZER_FILE = "tokenizer.json"
+# Files that a bundle may have and no prediction needs
+GOLDEN_FILE = "golden.npz"
+REPORT_JSON_FILE = "report.json"
+REPORT_FILE = "report.md"
 
 # Keys in the graphs' metadata_props
 META_CONTRACT = "salgan_edge.contract_version"

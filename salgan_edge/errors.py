@@ -18,7 +18,8 @@ can catch it. Messages are one line: what was found, what was expected, what to 
     ├── CheckpointError(ValueError)      weights that do not fit the model
     ├── DataError(ValueError)            a data folder that cannot be trained on
     └── ExportError(RuntimeError)
-        └── ParityError                  PyTorch and ONNX Runtime disagree
+        ├── ParityError                  PyTorch and ONNX Runtime disagree
+        └── PrecisionError               a reduced precision loses too much accuracy
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ __all__ = [
     "MissingDependencyError",
     "OutputError",
     "ParityError",
+    "PrecisionError",
     "PromptError",
     "SalganEdgeError",
 ]
@@ -95,3 +97,7 @@ class ExportError(SalganEdgeError, RuntimeError):
 
 class ParityError(ExportError):
     """The exported graphs do not compute what the PyTorch model computes."""
+
+
+class PrecisionError(ExportError):
+    """A reduced precision loses more accuracy than its gate allows; the message names the figures and layers."""

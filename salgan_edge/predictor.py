@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, overload
+from typing import TYPE_CHECKING, NoReturn, cast, overload
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from salgan_edge import contract
 from salgan_edge.bundle import Bundle, default_bundle
 from salgan_edge.errors import BundleFormatError, ImageError, PromptError
 from salgan_edge.images import read_image
+from salgan_edge.prompts import PromptPack
 from salgan_edge.result import SaliencyResult
 from salgan_edge.session import Device, GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
@@ -42,11 +43,23 @@ class SaliencyPredictor:
     (352, 277)
 
     Vectors of the last 256 prompts are kept, so a repeated prompt costs no text encoding. The
-    text encoder is loaded with the first prompt. Not safe to share between threads.
+    text encoder is loaded with the first prompt that is in no prompt pack. Not safe to share between
+    threads.
     """
 
-    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device = "auto",
+        threads: int | None = None,
+        prompts: PromptPack | None = None,
+    ) -> None:
+        if prompts is not None:
+            prompts.check(bundle.manifest)
         self.bundle = bundle
+        self.prompts = prompts
+        """Vectors that need no text encoder."""
+        self._known = {} if prompts is None else dict(zip(prompts.texts, prompts.vectors, strict=True))
         self._device: Device = device
         self._threads = threads
         self._generator = self._session(contract.GENERATOR_FILE)
@@ -57,23 +70,31 @@ class SaliencyPredictor:
 
     @classmethod
     def load(
-        cls, bundle: str | Path | None = None, *, device: Device = "auto", threads: int | None = None
+        cls,
+        bundle: str | Path | None = None,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        prompts: PromptPack | str | Path | None = None,
     ) -> SaliencyPredictor:
         """Load a bundle.
 
         Args:
-            bundle: bundle folder; the embedded default bundle where None.
+            bundle: bundle folder or ``.salgan`` file; the embedded default bundle where None.
             device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works and the CPU elsewhere.
             threads: CPU threads; all allowed CPUs where None.
+            prompts: prompt pack, or its file: its texts need no text encoder.
 
         Raises:
+            InputError: the prompt pack cannot be used, or was made by another text encoder.
             BundleFormatError: no bundle, one of a newer format, or graphs that break the contract.
             BundleIntegrityError: a file of the bundle is missing, truncated or changed.
             DeviceError: a device asked for by name is not usable.
             MissingDependencyError: neither onnxruntime package is installed.
         """
-        folder = default_bundle() if bundle is None else Path(bundle)
-        return cls(Bundle.open(folder), device, threads)
+        place = default_bundle() if bundle is None else Path(bundle)
+        pack = PromptPack.load(Path(prompts)) if isinstance(prompts, str | Path) else prompts
+        return cls(Bundle.open(place, keep=(contract.GENERATOR_FILE,)), device, threads, pack)
 
     @property
     def device(self) -> str:
@@ -107,7 +128,8 @@ class SaliencyPredictor:
 
         Raises:
             ImageError: the image cannot be read or is no RGB uint8 array.
-            PromptError: a text is empty or no text, or the list of texts is empty.
+            PromptError: a text is empty or no text, the list of texts is empty, or the bundle was packed
+                without text encoder and a text is in no prompt pack.
         """
         started = time.perf_counter()
         pixels = _pixels(image)
@@ -143,29 +165,51 @@ class SaliencyPredictor:
     def embed(self, texts: Sequence[str | None]) -> npt.NDArray[np.float32]:
         """Text vectors (N, dimension); the zero vector for None.
 
+        Vectors of the prompt pack's texts are taken from it.
+
         Warns:
             PromptWarning: a text was cut to 77 tokens; the message names what was dropped.
 
         Raises:
-            PromptError: a text is empty.
+            PromptError: a text is empty, or it is in no prompt pack and the bundle has no text encoder.
         """
         for text in texts:
             _check_text(text)
-        missing = list(dict.fromkeys(t for t in texts if t is not None and t not in self._vectors))
+        new = list(dict.fromkeys(t for t in texts if t is not None and t not in self._known))
+        missing = [text for text in new if text not in self._vectors]
         fresh = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
-        for text in dict.fromkeys(t for t in texts if t is not None):
+        for text in new:
             if text in fresh:
                 self._vectors[text] = fresh[text]
             self._vectors.move_to_end(text)
         zero = np.zeros(self.bundle.manifest.embedding_dimension, np.float32)
-        rows = [zero if text is None else self._vectors[text] for text in texts]
+        rows = [
+            zero if text is None else self._known[text] if text in self._known else self._vectors[text]
+            for text in texts
+        ]
         while len(self._vectors) > _CACHED_PROMPTS:
             self._vectors.popitem(last=False)
         return np.stack(rows)
 
+    def bake(self, texts: Sequence[str]) -> PromptPack:
+        """A prompt pack of texts, for this bundle and every other with the same text encoder.
+
+        Warns:
+            PromptWarning: a text was cut to 77 tokens.
+
+        Raises:
+            PromptError: there are no texts, one is empty or occurs twice, or it is in no prompt pack and
+                the bundle has no text encoder.
+        """
+        manifest = self.bundle.manifest
+        vectors = self.embed(texts) if texts else np.empty((0, manifest.embedding_dimension), np.float32)
+        return PromptPack(tuple(texts), vectors, manifest.bundle_id, manifest.text_space, manifest.text_key)
+
     def _encode(self, texts: list[str]) -> npt.NDArray[np.float32]:
+        if not self.bundle.has(contract.TEXT_ENCODER_FILE):
+            self._refuse(texts[0])
         if self._tokenizer is None:
-            self._tokenizer = ClipTokenizer(self.bundle.path(contract.TOKENIZER_FILE))
+            self._tokenizer = ClipTokenizer(self.bundle.read(contract.TOKENIZER_FILE))
         encoded = [self._tokenizer.encode(text) for text in texts]
         for text, tokens in zip(texts, encoded, strict=True):
             if tokens.dropped:
@@ -190,8 +234,17 @@ class SaliencyPredictor:
         ids = np.asarray([tokens.ids for tokens in encoded], np.int64)
         return self._text_encoder.run(contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids})
 
+    def _refuse(self, text: str) -> NoReturn:
+        """Say why a text has no vector, and what to do."""
+        if self.prompts is not None:
+            self.prompts.select([text])
+        raise PromptError(
+            f'the bundle was packed without text encoder, so "{text}" has no vector: bake it with salgan-edge bake '
+            "and the whole bundle, and give the file with --prompts (prompts= in Python)"
+        )
+
     def _session(self, name: str) -> GraphSession:
-        session = GraphSession(self.bundle.path(name), self._device, self._threads)
+        session = GraphSession(self.bundle.read(name), self._device, self._threads, name=name)
         found = session.metadata.get(contract.META_BUNDLE_ID)
         if found != self.bundle.manifest.bundle_id:
             raise BundleFormatError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salgan_edge import contract
@@ -10,7 +11,6 @@ from salgan_edge.errors import BundleFormatError, PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -31,17 +31,25 @@ class EncodedText:
 class ClipTokenizer:
     """CLIP's byte-pair tokenizer, padded and cut to the contract's 77 tokens.
 
+    Args:
+        source: ``tokenizer.json``, or its content.
+
     Raises:
         BundleFormatError: the file is no tokenizer, or has no CLIP start and end tokens.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | str | bytes) -> None:
         from tokenizers import Tokenizer  # noqa: PLC0415 - keeps `--help` light
 
+        name = source.name if isinstance(source, Path) else contract.TOKENIZER_FILE
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            if isinstance(source, Path):
+                self._tokenizer = Tokenizer.from_file(str(source))
+            else:
+                content = source.encode() if isinstance(source, str) else source
+                self._tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:  # the Rust side raises a bare Exception
-            raise BundleFormatError(f"{path.name} is not a readable tokenizer.json: {error}") from error
+            raise BundleFormatError(f"{name} is not a readable tokenizer.json: {error}") from error
         # Truncation is done here, because the user is told what was cut off.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
@@ -49,7 +57,7 @@ class ClipTokenizer:
         eos = self._tokenizer.token_to_id(contract.EOS_TOKEN)
         if bos is None or eos is None:
             raise BundleFormatError(
-                f"{path.name} has no {contract.BOS_TOKEN} and {contract.EOS_TOKEN}: "
+                f"{name} has no {contract.BOS_TOKEN} and {contract.EOS_TOKEN}: "
                 "a CLIP tokenizer was expected, export the bundle again"
             )
         self._bos, self._eos = int(bos), int(eos)

@@ -100,7 +100,7 @@ def test_foreign_manifests(copy):
 def test_no_bundle(tmp_path):
     with pytest.raises(BundleFormatError, match=r"has no bundle\.json"):
         Bundle.open(tmp_path)
-    with pytest.raises(BundleFormatError, match="is no folder"):
+    with pytest.raises(BundleFormatError, match="does not exist: give a bundle folder"):
         Bundle.open(tmp_path / "nothing")
 
 

@@ -229,7 +229,9 @@ def test_same_names_do_not_overwrite_each_other(run, photos, tmp_path):
         (["@coffee.jpg", "a dog", "-o", "@coffee.jpg"], "is an input"),
         (["@coffee.jpg", "-t", "a", "-t", "b", "-o", "one.png"], "one file for 1 images and 2 texts"),
         (["@coffee.jpg", "a dog", "--bundle", "@folder"], "has no bundle.json"),
-        (["@coffee.jpg", "a dog", "--bundle", "nowhere"], "is no folder"),
+        (["@coffee.jpg", "a dog", "--bundle", "@text.jpg"], "is no bundle"),
+        (["@coffee.jpg", "--prompts", "@text.jpg"], "is no prompt pack"),
+        (["@coffee.jpg", "a dog", "--bundle", "nowhere"], "does not exist: give a bundle folder"),
     ],
 )
 def test_bad_input_is_one_line(run, tmp_path, arguments, message):

@@ -8,8 +8,12 @@ import sys
 import pytest
 
 RUNTIME = (
-    "salgan_edge", "salgan_edge.bundle", "salgan_edge.contract", "salgan_edge.errors", "salgan_edge.files",
-    "salgan_edge.images", "salgan_edge.metrics", "salgan_edge.predictor", "salgan_edge.render",
+    "salgan_edge", "salgan_edge.archive", "salgan_edge.bundle", "salgan_edge.contract", "salgan_edge.errors", "salgan_edge.files",
+    "salgan_edge.images", "salgan_edge.metrics", "salgan_edge.place", "salgan_edge.predictor", "salgan_edge.prompts",
+    "salgan_edge.render", "salgan_edge.stored_zip", "salgan_edge.cli.bake", "salgan_edge.cli.bundle",
+    "salgan_edge.checks", "salgan_edge.contents", "salgan_edge.contract_checks", "salgan_edge.golden",
+    "salgan_edge.golden_checks", "salgan_edge.graph_header", "salgan_edge.inspection",
+    "salgan_edge.tolerance", "salgan_edge.verify", "salgan_edge.cli.inspect", "salgan_edge.cli.verify",
     "salgan_edge.result", "salgan_edge.session", "salgan_edge.tokenizer", "salgan_edge.cli", "salgan_edge.samples",
     "salgan_edge.cli.arguments", "salgan_edge.cli.predict", "salgan_edge.cli.evaluate", "salgan_edge.cli.export",
     "salgan_edge.cli.train", "salgan_edge.cli.distill", "salgan_edge.train.evaluation.measure",

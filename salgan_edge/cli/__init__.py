@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from salgan_edge._version import __version__
-from salgan_edge.cli import data
+from salgan_edge.cli import bundle, data
+from salgan_edge.cli.bake import bake
 from salgan_edge.cli.distill import distill
 from salgan_edge.cli.evaluate import evaluate
 from salgan_edge.cli.export import export
+from salgan_edge.cli.inspect import inspect
 from salgan_edge.cli.predict import predict
 from salgan_edge.cli.train import train
+from salgan_edge.cli.verify import verify
 from salgan_edge.errors import SalganEdgeError
 
 __all__ = ["app", "main"]
@@ -46,10 +49,14 @@ def _options(
 
 
 app.command()(predict)
+app.command()(bake)
 app.command()(evaluate)
 app.command()(export)
+app.command()(inspect)
+app.command()(verify)
 app.command()(train)
 app.command()(distill)
+app.add_typer(bundle.app)
 app.add_typer(data.app)
 
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from salgan_edge.predictor import SaliencyPredictor
+    from salgan_edge.prompts import PromptPack
     from salgan_edge.result import SaliencyResult
 
-__all__ = ["predict"]
+__all__ = ["one_line_warnings", "predict"]
 
 
 class _Device(StrEnum):
@@ -47,7 +48,15 @@ def predict(
         typer.Option("--output", "-o", help="File (one image, one text) or folder; default: this folder."),
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Bundle folder; default: the embedded one.")
+        Path | None,
+        typer.Option("--bundle", "-b", help="Bundle folder or .salgan file; default: the embedded one."),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Prompt pack of salgan-edge bake: run its texts, or those given, without the text encoder.",
+        ),
     ] = None,
     save_map: Annotated[bool, typer.Option("--map", help="Also write the bare map.")] = False,
     map_format: Annotated[
@@ -64,7 +73,7 @@ def predict(
 
     salgan-edge predict img.jpg "a man in a raincoat"
 
-    Without a text it is free viewing. Writes the photo with the prediction laid over it.
+    Without a text it is free viewing, or every text of --prompts. Writes the photo with the prediction laid over it.
     """
     from salgan_edge.cli.arguments import expand_images, split_arguments  # noqa: PLC0415
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
@@ -73,15 +82,18 @@ def predict(
     files = expand_images(words)
     if texts == [None] and len(words) > 1 and Path(words[-1]).is_dir():
         typer.echo(f"note: {words[-1]} is a folder here; if it is the text, put it after --text", err=True)
+    pack = _pack(prompts, texts)
+    if pack is not None:
+        texts = list(pack.texts)
     names = _Names(output, files, texts)
-    with _one_line_warnings():
-        predictor = SaliencyPredictor.load(bundle, device=device.value, threads=threads)
+    with one_line_warnings():
+        predictor = SaliencyPredictor.load(bundle, device=device.value, threads=threads, prompts=pack)
     suffix = f".{(map_format or _MapFormat.png).value}" if save_map or map_format else None
     failed = 0
     with _lines(files, bar=len(files) > 1 and not as_json) as (ordered, show):
         for file in ordered:
             try:
-                with _one_line_warnings():
+                with one_line_warnings():
                     results = predictor.predict(file, texts)
             except ImageError as error:
                 if len(files) == 1:
@@ -99,6 +111,17 @@ def predict(
     if failed:
         rest = "" if failed == len(files) else "; the others were written"
         raise SalganEdgeError(f"{failed} of {len(files)} images could not be used{rest}")
+
+
+def _pack(prompts: Path | None, texts: Sequence[str | None]) -> PromptPack | None:
+    """The prompt pack with the given texts, or all where none is given."""
+    if prompts is None:
+        return None
+    from salgan_edge.prompts import PromptPack  # noqa: PLC0415
+
+    pack = PromptPack.load(prompts)
+    chosen = [text for text in texts if text is not None]
+    return pack.select(chosen) if chosen else pack
 
 
 @contextlib.contextmanager
@@ -120,7 +143,7 @@ def _lines(files: list[Path], *, bar: bool) -> Iterator[tuple[Iterable[Path], Ca
 
 
 @contextlib.contextmanager
-def _one_line_warnings() -> Iterator[None]:
+def one_line_warnings() -> Iterator[None]:
     """Show warnings of this package as one line each, without the place in the code."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
