@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 from salgan_edge.benchmarks.latency import generator_subject, machine, neck_subject, text_subject, time_graphs
-from salgan_edge.benchmarks.macs import count_macs, count_parameters
+from salgan_edge.export.graph_facts import count_macs, count_parameters
 
 from salgan_edge import contract
 from salgan_edge.bundle import Bundle, default_bundle

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnx_ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx_ir.passes import Sequential, common
+from salgan_edge.export.audit import audit, constant_nodes
 
 from salgan_edge import contract
 from salgan_edge.errors import ExportError
+from salgan_edge.session import GraphSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,9 +26,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor, nn
 
-__all__ = ["convert", "store_exactly"]
+__all__ = ["OPSETS", "check_opset", "check_size", "convert", "store_exactly"]
+
+OPSETS = range(contract.OPSET, contract.GREATEST_OPSET + 1)
+"""Opsets that a graph can have."""
 
 _SMALL = 65536
+_LARGEST_FILE = 2**31 - 1
+"""Bytes of a protobuf message, hence of a graph in one file."""
 
 
 def convert(
@@ -35,8 +42,9 @@ def convert(
     inputs: Sequence[str],
     output: str,
     dimensions: tuple[dict[int, Any], ...],
+    opset: int = contract.OPSET,
 ) -> onnx.ModelProto:
-    """Trace `module` to an ONNX model of the contract's opset, checked in full.
+    """Trace `module` to an ONNX model, checked in full, without constants left to fold or dead nodes.
 
     Args:
         module: in evaluation mode, one output.
@@ -44,26 +52,29 @@ def convert(
         inputs: names of the inputs.
         output: name of the output.
         dimensions: axes that vary, for each input.
+        opset: version of the operators, one of `OPSETS`.
 
     Raises:
-        ExportError: the exporter failed, or a dimension that should vary was fixed.
+        ExportError: no such opset, weights of more than one file, the exporter failed, a dimension that
+            should vary was fixed, or the graph does not pass `salgan_edge.export.audit`.
     """
+    check_opset(opset)
+    check_size(module)
     module.eval()
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                module, example, dynamo=True, opset_version=contract.OPSET, input_names=list(inputs),
+                module, example, dynamo=True, opset_version=opset, input_names=list(inputs),
                 output_names=[output], dynamic_shapes=dimensions, external_data=False, verify=False, verbose=False,
             )  # fmt: skip
             assert program is not None
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "graph.onnx"
-                program.save(str(path), external_data=False)
-                model = onnx.load(path)
+            model: onnx.ModelProto = program.model_proto
     except Exception as error:  # the exporter raises whatever a pass of it ran into
         raise ExportError(
             f"torch.onnx.export failed on {type(module).__name__}: {str(error).splitlines()[0]}"
         ) from error
+    _fold(model)
+    model = _without_repetition(model)
     _strip(model)
     store_exactly(model)
     for value, axes in zip(model.graph.input, dimensions, strict=True):
@@ -71,7 +82,81 @@ def convert(
             if not value.type.tensor_type.shape.dim[axis].dim_param:
                 raise ExportError(f"axis {axis} of {value.name} was fixed by the exporter: it should vary")
     onnx.checker.check_model(model, full_check=True)
+    if problems := audit(model, opset):
+        raise ExportError(
+            f"the graph of {type(module).__name__} has {len(problems)} faults: {'; '.join(problems[:3])}"
+        )
     return model
+
+
+def check_opset(opset: int) -> None:
+    """Raise where a graph cannot have this opset.
+
+    Raises:
+        ExportError: it is not one of `OPSETS`.
+    """
+    if opset not in OPSETS:
+        raise ExportError(
+            f"opset {opset} is out of range: {OPSETS[0]} to {OPSETS[-1]} was expected; {contract.OPSET} runs everywhere"
+        )
+
+
+def check_size(module: nn.Module) -> None:
+    """Raise where the weights of a module do not fit into one ONNX file.
+
+    Raises:
+        ExportError: they take more than 2 GB as float32.
+    """
+    size = 4 * sum(tensor.numel() for tensor in (*module.parameters(), *module.buffers()))
+    if size > _LARGEST_FILE:
+        raise ExportError(
+            f"the weights of {type(module).__name__} take {size / 1e9:.1f} GB as float32, and a graph in one file holds "
+            f"{_LARGEST_FILE / 1e9:.1f} GB at most: take a smaller model"
+        )
+
+
+def _fold(model: onnx.ModelProto) -> None:
+    """Compute what does not depend on the inputs, whatever its size; the exporter leaves what is large.
+
+    onnxruntime computes it: the results are those that it would find at every start.
+    """
+    graph = model.graph
+    folded = constant_nodes(graph)
+    if not folded:
+        return
+    made = [name for node in folded for name in node.output]
+    others = [node for node in graph.node if node not in folded]
+    read = {name for node in others for name in node.input} | {value.name for value in graph.output}
+    wanted = [name for name in made if name in read]
+    needed = {name for node in folded for name in node.input}
+    part = helper.make_model(
+        helper.make_graph(
+            folded,
+            "constants",
+            [],
+            [onnx.ValueInfoProto(name=name) for name in wanted],
+            [tensor for tensor in graph.initializer if tensor.name in needed],
+        ),
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+    )
+    session = GraphSession(part.SerializeToString(), "cpu")
+    values = [numpy_helper.from_array(session.run(name, {}), name) for name in wanted]
+    del graph.node[:]
+    graph.node.extend(others)
+    graph.initializer.extend(values)
+
+
+def _without_repetition(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph without nodes and weights that are not needed or are there twice."""
+    tidy = Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedOpsetsPass(),
+    )
+    return onnx_ir.to_proto(tidy(onnx_ir.from_proto(model)).model)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 import torch
 from salgan_edge.export import parity
-from salgan_edge.export.convert import convert
+from salgan_edge.export.convert import check_opset, check_size, convert
 from salgan_edge.export.graphs import (
     GENERATOR_DIMENSIONS,
     TEXT_ENCODER_DIMENSIONS,
@@ -20,18 +19,22 @@ from salgan_edge.export.graphs import (
     generator_example,
     text_encoder_example,
 )
+from salgan_edge.export.precision import apply_precision
+from salgan_edge.export.receipt import write_receipt
 from salgan_edge.export.text_encoders import load_text_encoder, write_tokenizer
 from salgan_edge.train import released
 from salgan_edge.train.checkpoint import load_generator
 
 from salgan_edge import contract
+from salgan_edge.archive import PACKED_SUFFIX, check_older, pack
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, FileRecord, Manifest
-from salgan_edge.errors import OutputError
+from salgan_edge.errors import CheckpointError, OutputError
 from salgan_edge.files import sha256
+from salgan_edge.place import check_replaceable, put_in_place, staging_folder
 from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["export_bundle"]
 
@@ -45,16 +48,31 @@ def export_bundle(
     *,
     size: int | None = None,
     name: str | None = None,
+    opset: int = contract.OPSET,
+    precision: str = "fp32",
+    data: Path | None = None,
+    calibration: Path | None = None,
+    command: Sequence[str] | None = None,
+    prove: Callable[[Bundle], None] = lambda _bundle: None,
     report: Callable[[str], None] = lambda _line: None,
 ) -> Bundle:
     """Export a checkpoint and a text encoder as a bundle.
 
     Args:
-        output: folder of the bundle; an older bundle there is replaced when the new one is proven.
+        output: folder of the bundle, or one file where it ends in ``.salgan``; an older bundle there is
+            replaced when the new one is proven.
         checkpoint: generator; the released default where None.
         text_encoder: hub id or local folder; the released compact one where None.
         size: side of the generator's input in pixels, traded against speed; the checkpoint's where None.
         name: of the bundle; made of the preset where None.
+        opset: version of the graphs' operators, 18 to 21. Above 18 some operators leave the GPU.
+        precision: ``fp32``, ``fp16``, ``int8``, ``mixed`` or ``auto``; see `salgan_edge.export.precision`.
+        data: packed gaze folder whose validation photos judge a reduced precision; the fp32 graphs do
+            where None.
+        calibration: folder of photos for a reduced precision; the sample photos, or training photos of
+            `data`, where None.
+        command: arguments after ``salgan-edge``, for the report; None where Python code calls this.
+        prove: called with the finished bundle before it is put in place; what it raises keeps it out.
         report: called with a line for each step.
 
     Returns:
@@ -64,15 +82,22 @@ def export_bundle(
         CheckpointError: the checkpoint is missing, damaged or does not fit its preset.
         ExportError: the text encoder cannot be used, or the exporter failed.
         ParityError: the graphs do not compute what PyTorch computes; nothing is left behind.
+        PrecisionError: the reduced precision loses too much; nothing is left behind.
+        DataError: `data` or `calibration` cannot be used.
         OutputError: `output` cannot be written, or holds something that is no bundle.
     """
-    _check_replaceable(output)
+    packed = output.suffix == PACKED_SUFFIX
+    (check_older if packed else check_replaceable)(output)
+    check_opset(opset)
     checkpoint = checkpoint or released.GENERATOR
+    if checkpoint.is_dir():
+        raise CheckpointError(f"{checkpoint} is a folder: give the checkpoint in it (.safetensors)")
     source = text_encoder or str(released.TEXT_ENCODER)
     report(f"reading {checkpoint.name}")
     generator, description = load_generator(checkpoint, size)
     text_model = load_text_encoder(source, generator.dimension)
-    staging = _staging(output)
+    check_size(text_model)
+    staging = staging_folder(output)
     try:
         write_tokenizer(source, staging / contract.TOKENIZER_FILE, text_model)
         tokenizer = ClipTokenizer(staging / contract.TOKENIZER_FILE)
@@ -81,14 +106,15 @@ def export_bundle(
         graphs = {
             contract.TEXT_ENCODER_FILE: convert(
                 encoder, text_encoder_example(text_model.config.vocab_size), [contract.INPUT_IDS],
-                contract.TEXT_EMBEDDING, TEXT_ENCODER_DIMENSIONS,
+                contract.TEXT_EMBEDDING, TEXT_ENCODER_DIMENSIONS, opset,
             )
         }  # fmt: skip
         report("exporting the generator")
         graphs[contract.GENERATOR_FILE] = convert(
             generator, generator_example(generator.dimension), [contract.IMAGE, contract.TEXT_EMBEDDING],
-            contract.SALIENCY, GENERATOR_DIMENSIONS,
+            contract.SALIENCY, GENERATOR_DIMENSIONS, opset,
         )  # fmt: skip
+        text_id = _text_id(graphs[contract.TEXT_ENCODER_FILE], staging)
         bundle_id = _sign(graphs, staging)
         report("comparing PyTorch and ONNX Runtime")
         cases = parity.check_text_encoder(encoder, staging / contract.TEXT_ENCODER_FILE, tokenizer)
@@ -97,6 +123,12 @@ def export_bundle(
         cases += parity.check_generator(
             generator, staging / contract.GENERATOR_FILE, generator.dimension, vectors
         )
+        graphs, changed = apply_precision(
+            graphs, precision, tokenizer, data=data, calibration=calibration, report=report
+        )
+        if changed is not None and changed.precision != "fp32":
+            text_id = _text_id(graphs[contract.TEXT_ENCODER_FILE], staging)
+            bundle_id = _sign(graphs, staging)
         manifest = Manifest(
             format_version=contract.FORMAT_VERSION,
             contract_version=contract.CONTRACT_VERSION,
@@ -109,8 +141,9 @@ def export_bundle(
             if Path(source).exists()
             else source,
             text_space=description.text_space,
+            text_id=text_id,
             embedding_dimension=generator.dimension,
-            precision="fp32",
+            precision="fp32" if changed is None else changed.precision,
             input_size=(generator.size, generator.size),
             grid=(generator.grid, generator.grid),
             files={
@@ -124,9 +157,17 @@ def export_bundle(
             },
             created_with={tool: metadata.version(tool) for tool in _TOOLS},
         )
+        manifest = write_receipt(
+            staging, manifest, cases, tokenizer, command=command,
+            precision=None if changed is None else changed.to_dict(),
+        )  # fmt: skip
         (staging / contract.MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
-        Bundle.open(staging)
-        _put_in_place(staging, output)
+        bundle = Bundle.open(staging)
+        prove(bundle)
+        if packed:
+            pack(bundle, output)
+        else:
+            put_in_place(staging, output)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -142,26 +183,11 @@ def export_bundle(
     return Bundle.open(output)
 
 
-def _check_replaceable(output: Path) -> None:
-    """Only an empty place or an older bundle may be replaced."""
-    if output.is_file():
-        raise OutputError(f"{output} is a file: give a folder for the bundle")
-    if output.is_dir() and any(output.iterdir()):
-        foreign = {path.name for path in output.iterdir()} - {*BUNDLE_FILES, contract.MANIFEST_FILE}
-        if foreign or not (output / contract.MANIFEST_FILE).is_file():
-            raise OutputError(
-                f"{output} holds other files ({', '.join(sorted(foreign)[:3]) or 'no manifest'}): give a new folder or an older bundle"
-            )
-
-
-def _staging(output: Path) -> Path:
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {output}: {error.strerror or error}; choose another --output"
-        ) from error
+def _text_id(text_encoder: onnx.ModelProto, staging: Path) -> str:
+    """Digest of what makes text vectors: bundles that share it can share prompt packs."""
+    digest = hashlib.sha256((staging / contract.TOKENIZER_FILE).read_bytes())
+    digest.update(text_encoder.SerializeToString(deterministic=True))
+    return digest.hexdigest()[:16]
 
 
 def _sign(graphs: dict[str, onnx.ModelProto], staging: Path) -> str:
@@ -177,20 +203,3 @@ def _sign(graphs: dict[str, onnx.ModelProto], staging: Path) -> str:
         )
         (staging / file).write_bytes(model.SerializeToString(deterministic=True))
     return bundle_id
-
-
-def _put_in_place(staging: Path, output: Path) -> None:
-    """Exchange `output` for `staging`; an older bundle is removed only after the new one is there."""
-    staging.chmod(0o755)
-    if not output.exists():
-        staging.rename(output)
-        return
-    older = Path(tempfile.mkdtemp(prefix=f".{output.name}-old-", dir=output.parent))
-    output.rename(older / "bundle")
-    try:
-        staging.rename(output)
-    except OSError:
-        (older / "bundle").rename(output)
-        raise
-    finally:
-        shutil.rmtree(older, ignore_errors=True)

@@ -28,6 +28,7 @@ from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
 from salgan_edge.errors import CheckpointError, ExportError, OutputError, ParityError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
+from salgan_edge.verify import verify_bundle  # noqa: E402
 
 
 def load_text_model(folder):
@@ -345,6 +346,55 @@ def test_command(tiny_checkpoint, tiny_text_encoder, tmp_path, monkeypatch, caps
         cli.main()
     assert stop.value.code == 0
     assert f"bundle: bundle {Bundle.open(tmp_path / 'bundle').manifest.bundle_id}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("exported")
+@pytest.mark.parametrize("options", [["--pack"], ["--pack", "-o", "bundle.salgan"], ["-o", "bundle.salgan"]])
+def test_command_writes_one_file(
+    tiny_bundle, tiny_checkpoint, tiny_text_encoder, tmp_path, monkeypatch, capsys, options
+):
+    monkeypatch.chdir(tmp_path)
+    arguments = [
+        "export",
+        "--checkpoint",
+        str(tiny_checkpoint),
+        "--text-encoder",
+        str(tiny_text_encoder),
+        *options,
+    ]
+    monkeypatch.setattr(sys, "argv", ["salgan-edge", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("bundle.salgan: bundle ")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle.salgan"]
+    bundle = Bundle.open(tmp_path / "bundle.salgan")
+    assert set(bundle.manifest.files) == set(Bundle.open(tiny_bundle).manifest.files)
+    command = json.loads(bundle.read("report.json"))["command"]
+    assert (
+        command
+        == f"salgan-edge export --checkpoint generator.safetensors --text-encoder {tiny_text_encoder.name} {' '.join(options)}"
+    )
+
+
+def test_one_file_that_is_something_else(tiny_checkpoint, tmp_path):
+    (tmp_path / "x.salgan").write_text("a letter")
+    with pytest.raises(OutputError, match="is no bundle that may be replaced"):
+        export_bundle(tmp_path / "x.salgan", tiny_checkpoint)
+    assert (tmp_path / "x.salgan").read_text() == "a letter"
+
+
+def test_export_leaves_a_receipt(tiny_bundle):
+    """What `verify` finds of a real export; details are in test_verify.py and test_report.py."""
+    report = verify_bundle(tiny_bundle, "cpu", 1)
+    assert {check.status for check in report.checks} == {"ok"}
+    receipt = json.loads((tiny_bundle / "report.json").read_text())
+    manifest = Bundle.open(tiny_bundle).manifest
+    assert {
+        c["name"]: {"difference": c["difference"], "tolerance": c["tolerance"]} for c in receipt["parity"]
+    } == manifest.parity
+    assert receipt["command"] is None
+    assert receipt["passed"] is True
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Description", "build", "load_generator", "save_generator"]
 
 _KEY = "salgan_edge"
+_LONGEST = 400
+"""Characters of a reason in a message."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ def build(description: Description) -> EdgeGenerator | PaperGenerator:
         raise CheckpointError(
             f"size {size} does not fit preset {description.preset}: a multiple of {network.STRIDE} was expected"
         )
-    return network(**description.arguments)
+    try:
+        return network(**description.arguments)
+    except TypeError as error:
+        raise CheckpointError(
+            f"the checkpoint's settings do not fit preset {description.preset} of this version: {error}"
+        ) from error
 
 
 def save_generator(model: nn.Module, description: Description, path: Path) -> None:
@@ -87,7 +94,15 @@ def load_generator(path: Path, size: int | None = None) -> tuple[EdgeGenerator |
     if path.suffix == ".pt":
         training = {"weights": f"published, {path.name}"}
         arguments = {} if size is None else {"size": size}
-        return load_published(path, **arguments), Description("paper", arguments, training=training)
+        try:
+            model = load_published(path, **arguments)
+        except CheckpointError as error:
+            raise CheckpointError(_one_line(str(error))) from error
+        except (AttributeError, TypeError) as error:  # a table whose keys are no names, or values no weights
+            raise CheckpointError(
+                f"{path} does not fit the paper's generator: {_one_line(str(error))}"
+            ) from error
+        return model, Description("paper", arguments, training=training)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -101,12 +116,17 @@ def load_generator(path: Path, size: int | None = None) -> tuple[EdgeGenerator |
         raise CheckpointError(f"{path} is damaged or of another version: {error}") from error
     if size is not None:
         description = replace(description, arguments={**description.arguments, "size": size})
-    model = build(description)
+    network = build(description)
     try:
-        model.load_state_dict(tensors)
+        network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} does not fit preset {description.preset}: {str(error).splitlines()[-1].strip()}"
-        ) from error
-    model.eval()
-    return model, description
+        reason = _one_line(str(error).splitlines()[-1].strip())
+        raise CheckpointError(f"{path} does not fit preset {description.preset}: {reason}") from error
+    network.eval()
+    return network, description
+
+
+def _one_line(message: str) -> str:
+    """The first line of a message; PyTorch names every weight that is missing or too many."""
+    line = next(iter(message.splitlines()), "")
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."

@@ -1,0 +1,342 @@
+"""Precision variants of an export: made, judged, and only handed out when they pass.
+
+==========  =====================================  ==========================================
+precision   text encoder                           generator
+==========  =====================================  ==========================================
+``fp32``    as exported                            as exported
+``fp16``    float16 inside                         float16 inside
+``int8``    int8 weights and embeddings            static int8; layers that it hurts in float
+``mixed``   int8 weights and embeddings            float16 inside
+``auto``    the fastest on this machine of those that pass; ``fp32`` where none is faster
+==========  =====================================  ==========================================
+
+Inputs and outputs are the contract's in every variant.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from salgan_edge.benchmarks.latency import generator_subject, text_subject, time_graphs
+from salgan_edge.export.calibration import read_views
+from salgan_edge.export.gate import GateResult, Limits
+from salgan_edge.export.processor import Processor, read_processor
+from salgan_edge.export.variants import REDUCED, Variant, Workbench, told
+
+from salgan_edge import contract
+from salgan_edge.errors import PrecisionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import onnx
+    from salgan_edge.export.sensitivity import LayerCost
+    from salgan_edge.export.variants import Graphs
+
+    from salgan_edge.tokenizer import ClipTokenizer
+
+__all__ = [
+    "PRECISIONS", "Measured", "PrecisionReport", "Speed", "apply_precision", "compare_precisions", "fastest",
+]  # fmt: skip
+
+PRECISIONS = ("fp32", *REDUCED, "auto")
+
+_NOISE = 0.03
+"""Ratios of times closer to 1 than this say nothing."""
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Time of a graph beside that of fp32, both in one run, in turn."""
+
+    median_ms: float
+    """One photo and one text, or one text."""
+    ratio: float
+    """To fp32: below 1 is faster."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the table of variants."""
+
+    precision: str
+    bytes: dict[str, int]
+    """Of each graph, by file."""
+    speed: dict[str, Speed]
+    """Likewise."""
+    gate: GateResult | None
+    """None for fp32, which is the reference."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it may be published."""
+        return self.gate is None or self.gate.passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, for reports."""
+        return {
+            "precision": self.precision,
+            "passed": self.passed,
+            "bytes": self.bytes,
+            "speed": {file: asdict(speed) for file, speed in self.speed.items()},
+            "gate": None if self.gate is None else self.gate.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class PrecisionReport:
+    """How a reduced precision came about and what it costs."""
+
+    precision: str
+    """Of the graphs: ``fp32``, ``fp16``, ``int8`` or ``mixed``."""
+    asked: str
+    """What was asked for: the same, or ``auto``."""
+    gate: GateResult | None
+    """None for fp32."""
+    photos: str
+    """Where the photos of calibration and gate come from."""
+    calibration_photos: int
+    ranges: str | None
+    """How ranges of int8 activations were found; None where there are none."""
+    weight_bits: int | None
+    """8, or 7 for processors without VNNI; None where the generator is not int8."""
+    layers: int
+    """Weighted layers of the generator between its first operations and its last."""
+    in_float: tuple[str, ...]
+    """Those that stay in float32."""
+    layers_that_hurt: tuple[LayerCost, ...]
+    """The ten layers that int8 alone hurts most; empty where none is int8."""
+    bytes: dict[str, int]
+    """Of each graph, by file."""
+    bytes_fp32: dict[str, int]
+    processor: Processor
+    """Of the machine that this was measured on."""
+    compared: tuple[Measured, ...]
+    """What ``auto`` chose from; empty otherwise."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate was passed."""
+        return self.gate is None or self.gate.passed
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, for ``report.json``."""
+        return {
+            "passed": self.passed,
+            "precision": self.precision,
+            "asked": self.asked,
+            "gate": None if self.gate is None else self.gate.to_dict(),
+            "photos": self.photos,
+            "calibration_photos": self.calibration_photos,
+            "ranges": self.ranges,
+            "weight_bits": self.weight_bits,
+            "layers": self.layers,
+            "in_float": list(self.in_float),
+            "layers_that_hurt": [asdict(cost) for cost in self.layers_that_hurt],
+            "bytes": self.bytes,
+            "bytes_fp32": self.bytes_fp32,
+            "processor": asdict(self.processor),
+            "compared": [measured.to_dict() for measured in self.compared],
+        }
+
+
+def apply_precision(
+    graphs: Graphs,
+    precision: str,
+    tokenizer: ClipTokenizer,
+    *,
+    data: Path | None = None,
+    calibration: Path | None = None,
+    limits: Limits | None = None,
+    report: Callable[[str], None] = lambda _line: None,
+) -> tuple[Graphs, PrecisionReport | None]:
+    """The graphs in a precision, with what that costs.
+
+    Args:
+        graphs: both graphs in fp32, by file, before they are signed.
+        precision: one of `PRECISIONS`.
+        tokenizer: of the text encoder.
+        data: packed gaze folder; without it the fp32 maps are the reference.
+        calibration: folder of photos like those of the application.
+        limits: what a variant may lose; `Limits` where None.
+        report: called with a line for each step.
+
+    Returns:
+        New graphs and a report; `graphs` themselves and None for ``fp32``.
+
+    Raises:
+        PrecisionError: the variant loses more than `limits` allow, or there is no such precision.
+        DataError: `data` or `calibration` cannot be used.
+    """
+    if precision not in PRECISIONS:
+        raise PrecisionError(f"precision {precision!r} is unknown: {', '.join(PRECISIONS)} were expected")
+    if precision == "fp32":
+        return graphs, None
+    bench, processor = _bench(graphs, tokenizer, data, calibration, limits, report)
+    if precision != "auto":
+        variant = bench.make(precision)
+        if not variant.gate.passed:
+            raise PrecisionError(_refusal(variant))
+        report(f"{precision}: {told(variant.gate)}")
+        return variant.graphs, _report(bench, graphs, variant, precision, processor, ())
+    variants = [bench.make(kind) for kind in REDUCED]
+    rows = _measured(graphs, variants)
+    chosen = fastest(rows)
+    report(f"auto chose {chosen}: " + "; ".join(_speed_told(row) for row in rows))
+    variant_chosen = next((variant for variant in variants if variant.precision == chosen), None)
+    told_report = _report(bench, graphs, variant_chosen, "auto", processor, tuple(rows))
+    return (graphs if variant_chosen is None else variant_chosen.graphs), told_report
+
+
+def compare_precisions(
+    graphs: Graphs,
+    tokenizer: ClipTokenizer,
+    *,
+    data: Path | None = None,
+    calibration: Path | None = None,
+    limits: Limits | None = None,
+    threads: int = 1,
+    report: Callable[[str], None] = lambda _line: None,
+) -> tuple[list[Measured], list[PrecisionReport]]:
+    """fp32 and every variant, whether it passes or not: sizes, times and costs.
+
+    Args:
+        graphs: both graphs in fp32, by file.
+        tokenizer: of the text encoder.
+        data: packed gaze folder; without it the fp32 maps are the reference.
+        calibration: folder of photos like those of the application.
+        limits: what a variant may lose; `Limits` where None.
+        threads: CPU threads that times are taken with.
+        report: called with a line for each step.
+
+    Returns:
+        Rows, fp32 first, and the report of each reduced precision.
+
+    Raises:
+        DataError: `data` or `calibration` cannot be used.
+    """
+    bench, processor = _bench(graphs, tokenizer, data, calibration, limits, report)
+    variants = [bench.make(kind) for kind in REDUCED]
+    report("timing")
+    rows = _measured(graphs, variants, threads)
+    return rows, [_report(bench, graphs, v, v.precision, processor, ()) for v in variants]
+
+
+def fastest(rows: Sequence[Measured]) -> str:
+    """The precision whose generator is fastest among those that pass and are nowhere slower than fp32.
+
+    Times are noisy: a variant must be faster by 3 % for the generator, which runs for every frame,
+    and may not be slower by as much for the text encoder.
+    """
+    chosen, best = "fp32", 1 - _NOISE
+    for row in rows:
+        generator, text = row.speed[contract.GENERATOR_FILE], row.speed[contract.TEXT_ENCODER_FILE]
+        if row.passed and generator.ratio < best and text.ratio <= 1 + _NOISE:
+            chosen, best = row.precision, generator.ratio
+    return chosen
+
+
+def _bench(
+    graphs: Graphs,
+    tokenizer: ClipTokenizer,
+    data: Path | None,
+    calibration: Path | None,
+    limits: Limits | None,
+    report: Callable[[str], None],
+) -> tuple[Workbench, Processor]:
+    processor = read_processor()
+    views = read_views(data, calibration)
+    report(f"calibration on {len(views.calibration)} photos, gate on {len(views.gate)}: {views.source}")
+    # Sums of 8-bit weights saturate where there is no VNNI: where that is not known, 7 bits are safe.
+    reduce_range = not processor.vnni
+    bench = Workbench(graphs, tokenizer, views, limits or Limits(), reduce_range=reduce_range, report=report)
+    return bench, processor
+
+
+def _report(
+    bench: Workbench,
+    graphs: Mapping[str, onnx.ModelProto],
+    variant: Variant | None,
+    asked: str,
+    processor: Processor,
+    compared: tuple[Measured, ...],
+) -> PrecisionReport:
+    generator_int8 = variant is not None and variant.ranges is not None
+    return PrecisionReport(
+        precision="fp32" if variant is None else variant.precision,
+        asked=asked,
+        gate=None if variant is None else variant.gate,
+        photos=bench.views.source,
+        calibration_photos=len(bench.views.calibration),
+        ranges=None if variant is None else variant.ranges,
+        weight_bits=None if not generator_int8 else 7 if bench.reduce_range else 8,
+        layers=0 if variant is None else variant.layers,
+        in_float=() if variant is None else variant.in_float,
+        layers_that_hurt=() if variant is None else variant.costs[:10],
+        bytes=_bytes(graphs if variant is None else variant.graphs),
+        bytes_fp32=_bytes(graphs),
+        processor=processor,
+        compared=compared,
+    )
+
+
+def _refusal(variant: Variant) -> str:
+    hurting = ", ".join(f"{cost.layer} ({cost.loss:.4f})" for cost in variant.costs[:_NAMED])
+    layers = f"; layers that hurt (1 - CC of each alone): {hurting}" if hurting else ""
+    advice = "use --precision fp16 or fp32" if variant.precision == "int8" else "use --precision fp32"
+    return (
+        f"{variant.precision} loses too much on {variant.gate.pairs} pairs against {variant.gate.reference}: "
+        f"{'; '.join(variant.gate.failures)}{layers}; nothing was written. Give photos like yours with --calibration, or {advice}"
+    )
+
+
+def _measured(graphs: Graphs, variants: Sequence[Variant], threads: int = 1) -> list[Measured]:
+    """Rows of fp32 and the variants, timed in turn in one run."""
+    pairs: dict[str, Graphs] = {"fp32": graphs, **{variant.precision: variant.graphs for variant in variants}}
+    gates = {variant.precision: variant.gate for variant in variants}
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = {}
+        for precision, pair in pairs.items():
+            for file, graph in pair.items():
+                path = Path(folder) / f"{precision}-{file}"
+                path.write_bytes(graph.SerializeToString())
+                subjects[f"{precision} {file}"] = (
+                    text_subject(path)
+                    if file == contract.TEXT_ENCODER_FILE
+                    else generator_subject(path, *_sizes(graph))
+                )
+        times = {timing.name: timing.median_ms for timing in time_graphs(subjects, threads)}
+    return [
+        Measured(
+            precision,
+            _bytes(pair),
+            {
+                file: Speed(
+                    times[f"{precision} {file}"], times[f"{precision} {file}"] / times[f"fp32 {file}"]
+                )
+                for file in pair
+            },
+            gates.get(precision),
+        )
+        for precision, pair in pairs.items()
+    ]
+
+
+def _sizes(generator: onnx.ModelProto) -> tuple[int, int]:
+    """Side of a photo to time with, and length of a text vector."""
+    vector = generator.graph.input[1].type.tensor_type.shape.dim[-1].dim_value
+    return 256, vector
+
+
+def _bytes(graphs: Mapping[str, onnx.ModelProto]) -> dict[str, int]:
+    return {file: graph.ByteSize() for file, graph in graphs.items()}
+
+
+def _speed_told(row: Measured) -> str:
+    state = "" if row.passed else ", fails the gate"
+    return f"{row.precision} generator {row.speed[contract.GENERATOR_FILE].ratio:.2f} of fp32's time{state}"
