@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from salgan_edge import contract, samples
-from salgan_edge.golden import NO_TEXT, GoldenData, GoldenPair
 from salgan_edge.session import GraphSession
+from salgan_edge.verification.golden import NO_TEXT, GoldenData, GoldenPair
 
 if TYPE_CHECKING:
     from pathlib import Path

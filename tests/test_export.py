@@ -28,7 +28,7 @@ from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
 from salgan_edge.errors import CheckpointError, ExportError, OutputError, ParityError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
-from salgan_edge.verify import verify_bundle  # noqa: E402
+from salgan_edge.verification.verify import verify_bundle  # noqa: E402
 
 
 def load_text_model(folder):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from salgan_edge.verify import VerifyReport
+    from salgan_edge.verification.verify import VerifyReport
 
 __all__ = ["verify"]
 
@@ -38,7 +38,7 @@ def verify(
     Needs neither PyTorch nor onnx. The exit code is 0 if nothing failed, 1 otherwise.
     """
     from salgan_edge.cli.predict import one_line_warnings  # noqa: PLC0415
-    from salgan_edge.verify import verify_bundle  # noqa: PLC0415
+    from salgan_edge.verification.verify import verify_bundle  # noqa: PLC0415
 
     with one_line_warnings():
         report = verify_bundle(bundle, device.value, threads)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from salgan_edge import contract
 from salgan_edge.bundle import default_bundle
-from salgan_edge.contents import Contents, read_contents
-from salgan_edge.graph_header import read_opset
+from salgan_edge.verification.contents import Contents, read_contents
+from salgan_edge.verification.graph_header import read_opset
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
 """Golden pairs: small inputs and the outputs that the exported graphs gave for them.
 
 They are kept in ``golden.npz`` of a bundle, so that any machine can find out whether it computes the
-same (`salgan_edge.verify`).
+same (`salgan_edge.verification.verify`).
 
 ================= ======================= ==========================================================
 array             type                    what

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salgan_edge import contract
-from salgan_edge.checks import Check, value
 from salgan_edge.errors import BundleError
-from salgan_edge.tolerance import closeness, tolerance_for
+from salgan_edge.verification.checks import Check, value
+from salgan_edge.verification.tolerance import closeness, tolerance_for
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from salgan_edge.golden import GoldenData
     from salgan_edge.session import GraphSession
     from salgan_edge.tokenizer import ClipTokenizer
+    from salgan_edge.verification.golden import GoldenData
 
 __all__ = ["MAPS", "TOKENS", "VECTORS", "check_maps", "check_tokens", "check_vectors"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from salgan_edge import contract
-from salgan_edge.checks import Check, value
 from salgan_edge.errors import BundleError
-from salgan_edge.graph_header import read_opset
+from salgan_edge.verification.checks import Check, value
+from salgan_edge.verification.graph_header import read_opset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from salgan_edge import contract, golden_checks
+from salgan_edge import contract
 from salgan_edge._version import __version__
 from salgan_edge.bundle import TEXT_FILES, Manifest, default_bundle
-from salgan_edge.checks import Check, first_line
-from salgan_edge.contents import Contents, read_contents
-from salgan_edge.contract_checks import check_end_token, check_graph
 from salgan_edge.errors import BundleError, BundleFormatError
-from salgan_edge.golden import GoldenData
 from salgan_edge.session import Device, GraphSession, installed_packages
 from salgan_edge.tokenizer import ClipTokenizer
+from salgan_edge.verification import golden_checks
+from salgan_edge.verification.checks import Check, first_line
+from salgan_edge.verification.contents import Contents, read_contents
+from salgan_edge.verification.contract_checks import check_end_token, check_graph
+from salgan_edge.verification.golden import GoldenData
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,0 +1,1 @@
+"""Verifying and inspecting bundles on the device, without PyTorch and onnx."""
