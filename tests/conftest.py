@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,23 @@ def photo_file(tmp_path):
     pixels = np.stack([rows * 4, columns * 3, rows + columns], axis=-1).astype(np.uint8)
     write_image(tmp_path / "photo.jpg", pixels)
     return tmp_path / "photo.jpg"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in an empty folder: exit code, standard output, standard error."""
+    from salgan_edge import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["salgan-edge", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

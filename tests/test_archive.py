@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import struct
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -17,7 +16,7 @@ import zlib
 import numpy as np
 import pytest
 
-from salgan_edge import SaliencyPredictor, archive, bundle, cli, samples, stored_zip
+from salgan_edge import SaliencyPredictor, archive, bundle, samples, stored_zip
 from salgan_edge.bundle import Bundle, Manifest, default_bundle
 from salgan_edge.errors import BundleError, BundleFormatError, BundleIntegrityError, OutputError, PromptError
 from salgan_edge.session import GraphSession
@@ -56,20 +55,6 @@ def packed(tmp_path_factory):
     file = tmp_path_factory.mktemp("packed") / "default.salgan"
     archive.pack(Bundle.open(default_bundle()), file)
     return file
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["salgan-edge", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 def raw_zip(entries, *, comment=b""):

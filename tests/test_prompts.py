@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import sys
 import zipfile
 from dataclasses import replace
 
@@ -31,20 +30,6 @@ def lite(tmp_path_factory):
     file = tmp_path_factory.mktemp("lite") / "lite.salgan"
     archive.pack(Bundle.open(default_bundle()), file, without_text_encoder=True)
     return file
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["salgan-edge", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 def manifest(**changes):

@@ -15,7 +15,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from salgan_edge import archive, cli, contract, session  # noqa: E402
+from salgan_edge import archive, contract, session  # noqa: E402
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E402
 from salgan_edge.errors import BundleFormatError, BundleIntegrityError, DeviceError  # noqa: E402
 from salgan_edge.session import GraphSession, installed_packages  # noqa: E402
@@ -103,18 +103,6 @@ def failed(report):
 
 def detail(report, name):
     return next(check.detail for check in report.checks if check.name == name)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["salgan-edge", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 # A good bundle
