@@ -82,8 +82,11 @@ class Plan:
     def _is_quantisable(self, node: onnx.NodeProto) -> bool:
         if node.op_type not in _OPERATORS or node.name not in self.structure.inner:
             return False
-        # Products of two activations are small here, and sensitive.
-        return node.op_type not in ("Gemm", "MatMul") or self.structure.is_weighted(node)
+        if node.op_type not in ("Gemm", "MatMul"):
+            return True
+        # Products of two activations are small here, and sensitive. A stack of matrices by channel is
+        # refused by onnxruntime 1.20 when it runs.
+        return self.structure.is_weighted(node) and self.structure.weights[node.input[1]].ndim == 2
 
     def switches(self, layers: Collection[int]) -> npt.NDArray[np.bool_]:
         """What the probe is given when these layers, by number, are int8."""

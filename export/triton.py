@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -12,7 +11,7 @@ from onnx import TensorProto
 from salgan_edge import contract
 from salgan_edge._version import __version__
 from salgan_edge.errors import ExportError, OutputError
-from salgan_edge.place import put_in_place, staging_folder
+from salgan_edge.place import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,19 +108,11 @@ def write_triton_repository(bundle: Bundle, output: Path, kind: TritonKind = "au
         f"{PIPELINE_MODEL}/1/tokenizer.json": bundle.read(contract.TOKENIZER_FILE),
     }
     assert set(files) == _FILES
-    staging = staging_folder(output)
-    try:
+    with replacing(output) as staging:
         for name, content in files.items():
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content.encode() if isinstance(content, str) else content)
-        put_in_place(staging, output)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {output}: {error.strerror or error}; nothing was left there"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def check_triton_place(output: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING
 
 from salgan_edge import contract, stored_zip
 from salgan_edge.bundle import TEXT_FILES, Bundle
 from salgan_edge.errors import BundleError, BundleFormatError, OutputError
 from salgan_edge.files import writing
-from salgan_edge.place import check_replaceable, put_in_place, staging_folder
+from salgan_edge.place import check_replaceable, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,18 +68,10 @@ def unpack(file: Path, output: Path) -> Bundle:
         raise BundleFormatError(f"{file} is a folder already: a .salgan file was expected")
     bundle = Bundle.open(file)
     check_replaceable(output)
-    staging = staging_folder(output)
-    try:
+    with replacing(output) as staging:
         for name, data in _content(bundle):
             (staging / name).write_bytes(data)
         Bundle.open(staging)
-        put_in_place(staging, output)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {output}: {error.strerror or error}; nothing was left there"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return Bundle.open(output)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from salgan_edge import contract
 from salgan_edge.bundle import KNOWN_FILES
 from salgan_edge.errors import OutputError
 
-__all__ = ["check_replaceable", "put_in_place", "staging_folder"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["check_replaceable", "put_in_place", "replacing", "staging_folder"]
 
 
 def check_replaceable(output: Path) -> None:
@@ -27,6 +32,27 @@ def check_replaceable(output: Path) -> None:
             raise OutputError(
                 f"{output} holds other files ({', '.join(sorted(foreign)[:3]) or 'no manifest'}): give a new folder or an older bundle"
             )
+
+
+@contextlib.contextmanager
+def replacing(output: Path) -> Iterator[Path]:
+    """A temporary folder beside `output` that takes its place when the block ends without an error.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    staging = staging_folder(output)
+    try:
+        yield staging
+        put_in_place(staging, output)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {output}: {error.strerror or error}; nothing was left there"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def staging_folder(output: Path) -> Path:

@@ -16,7 +16,7 @@ import zlib
 import numpy as np
 import pytest
 
-from salgan_edge import SaliencyPredictor, archive, bundle, samples, stored_zip
+from salgan_edge import SaliencyPredictor, archive, bundle, place, samples, stored_zip
 from salgan_edge.bundle import Bundle, Manifest, default_bundle
 from salgan_edge.errors import BundleError, BundleFormatError, BundleIntegrityError, OutputError, PromptError
 from salgan_edge.session import GraphSession
@@ -180,7 +180,7 @@ def test_failed_unpacking_keeps_the_older_bundle(small, tmp_path, monkeypatch):
     def full(_staging, _output):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive, "put_in_place", full)
+    monkeypatch.setattr(place, "put_in_place", full)
     with pytest.raises(OutputError, match="No space left on device; nothing was left there"):
         archive.unpack(tmp_path / "x.salgan", small)
     assert {path.name: path.read_bytes() for path in small.iterdir()} == before

@@ -201,6 +201,27 @@ def test_a_tiny_weight_with_a_large_bias_does_not_overflow():
     assert stored["node_a_bias_q"][0] * stored["node_a_bias_scales"][0] == pytest.approx(3.0, abs=1e-4)
 
 
+def test_a_stack_of_matrices_stays_float():
+    """onnxruntime 1.20 loads one with a scale for each column, and fails when it runs."""
+    random = np.random.default_rng(0)
+    weights = {"a.weight": (6, 6), "b.weight": (2, 6, 6), "c.weight": (6, 6)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", [source, f"{name}.weight"], [name], name=f"node_{name}")
+            for source, name in (("x", "a"), ("a", "b"), ("b", "c"))
+        ],
+        "stack",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4, 6])],
+        [helper.make_tensor_value_info("c", TensorProto.FLOAT, [2, 4, 6])],
+        [
+            numpy_helper.from_array(random.normal(size=shape).astype(np.float32), name)
+            for name, shape in weights.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    assert set(Plan(onnx.shape_inference.infer_shapes(model)).weights) == {"node_a"}
+
+
 @pytest.mark.parametrize("layers", [(), (0,), (1,), (0, 1)])
 def test_the_probe_is_the_quantised_graph(layers):
     model = small_network()
