@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     Maps = npt.NDArray[np.float32]
 
-__all__ = ["Choice", "LayerCost", "choose_layers", "next_count"]
+__all__ = ["MOST_FLOAT", "Choice", "LayerCost", "choose_layers", "next_count"]
+
+MOST_FLOAT = 0.5
+"""Share of the layers in float beyond which int8 is given up: little would be left of it."""
 
 _RANKED_VIEWS = 5
 _RANKED_TEXTS = 3
@@ -46,7 +49,7 @@ class Choice:
     order: tuple[int, ...]
     """Their numbers in the plan."""
     in_float: int
-    """How many of the first stay in float; all where nothing else keeps the limits."""
+    """How many of the first stay in float; the most that may where fewer do not keep the limits."""
     ranges: str
     """How the ranges were found, by the name they were given under."""
 
@@ -93,7 +96,7 @@ def choose_layers(
     )
     whole = range(len(views))
     method = first
-    for count in (*(count for count in _COUNTS if count < len(order)), len(order)):
+    for count in (count for count in _COUNTS if count <= MOST_FLOAT * len(order)):
         layers = everything - set(order[:count])
         results = {name: judge.judge(maps(name, layers, whole)) for name in probes}
         method = min(results, key=lambda name: results[name].cc_drop)

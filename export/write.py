@@ -178,7 +178,7 @@ def export_bundle(
         shutil.rmtree(staging, ignore_errors=True)
     worst = max(cases, key=lambda case: case.difference / case.tolerance)
     report(
-        f"{len(cases)} comparisons passed; closest to its limit: {worst.name}, {worst.difference:.1e} of {worst.tolerance:.0e}"
+        f"{len(cases)} comparisons of PyTorch and fp32 passed; closest to its limit: {worst.name}, {worst.difference:.1e} of {worst.tolerance:.0e}"
     )
     return Bundle.open(output)
 

@@ -361,3 +361,19 @@ def test_opset_out_of_range(opset, tmp_path, monkeypatch, capsys):
     assert stop.value.code == 2
     assert "--opset" in capsys.readouterr().err
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--triton-kind", "cpu"], 2, "--triton-kind goes with --triton"),
+        (["--data", "."], 2, "go with a --precision other than fp32"),
+        (["--size", "100000"], 2, "--size"),
+        (["--precision", "int8", "--calibration", "none"], 1, "none is no folder: give an existing one with --calibration"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_refused_at_once(options, code, message, run, tmp_path):
+    found, _, errors = run("export", *options, "-o", tmp_path / "b")
+    assert found == code
+    assert message in errors
+    assert not (tmp_path / "b").exists()

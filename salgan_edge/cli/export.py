@@ -13,6 +13,7 @@ import typer
 
 from salgan_edge import contract
 from salgan_edge.cli.extras import needs
+from salgan_edge.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from salgan_edge.bundle import Bundle
 
 __all__ = ["export"]
+
+_LARGEST_SIZE = 1024
+"""Beyond what training at 256 pixels serves, and within what comparing batches of photos has memory for."""
 
 
 class _Target(StrEnum):
@@ -58,7 +62,11 @@ def export(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option(min=1, help="Side of the generator's input in pixels; default: the checkpoint's."),
+        typer.Option(
+            min=1,
+            max=_LARGEST_SIZE,
+            help="Side of the generator's input in pixels, a multiple of 32; default: the checkpoint's.",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name written into the bundle.")] = None,
     opset: Annotated[
@@ -93,9 +101,9 @@ def export(
         typer.Option(metavar="DIR", help="Also write a model repository for Triton Inference Server."),
     ] = None,
     triton_kind: Annotated[
-        _TritonKind,
-        typer.Option(help="Where Triton runs the graphs; auto: on GPUs if there are any."),
-    ] = _TritonKind.auto,
+        _TritonKind | None,
+        typer.Option(help="Where Triton runs the graphs; auto (default): on GPUs if there are any."),
+    ] = None,
 ) -> None:
     """Export a checkpoint as a bundle of ONNX graphs, proven equal to PyTorch.
 
@@ -107,8 +115,7 @@ def export(
         from salgan_edge.export.triton import check_triton_place, write_triton_repository  # noqa: PLC0415
         from salgan_edge.export.write import export_bundle  # noqa: PLC0415
 
-    if precision is _Precision.fp32 and (data is not None or calibration is not None):
-        raise typer.BadParameter("--data and --calibration go with a --precision other than fp32")
+    _check_options(precision, data, calibration, triton, triton_kind)
 
     def report(line: str) -> None:
         typer.echo(line, err=True)
@@ -147,8 +154,29 @@ def export(
     size = sum(record.bytes for record in bundle.manifest.files.values())
     typer.echo(f"{output}: bundle {bundle.manifest.bundle_id}, {size / 1e6:.1f} MB")
     if triton is not None:
-        write_triton_repository(bundle, triton, triton_kind.value)
+        write_triton_repository(bundle, triton, (triton_kind or _TritonKind.auto).value)
         typer.echo(f"{triton}: Triton model repository of bundle {bundle.manifest.bundle_id}")
+
+
+def _check_options(
+    precision: _Precision,
+    data: Path | None,
+    calibration: Path | None,
+    triton: Path | None,
+    triton_kind: _TritonKind | None,
+) -> None:
+    """Refuse at once what would fail, or be passed over, after the export.
+
+    Raises:
+        DataError: a folder is not there.
+    """
+    if precision is _Precision.fp32 and (data is not None or calibration is not None):
+        raise typer.BadParameter("--data and --calibration go with a --precision other than fp32")
+    if triton_kind is not None and triton is None:
+        raise typer.BadParameter("--triton-kind goes with --triton")
+    for option, folder in (("--data", data), ("--calibration", calibration)):
+        if folder is not None and not folder.is_dir():
+            raise DataError(f"{folder} is no folder: give an existing one with {option}")
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def _sections(found: Inspection) -> Iterable[str]:
     yield _graphs(found)
     yield _files(found)
     if found.manifest is not None:
-        yield _metrics(found.manifest["metrics"])
+        yield _metrics(found.manifest["metrics"], found.manifest["precision"])
     yield "\n".join(f"wrong: {problem}" for problem in found.problems)
 
 
@@ -143,8 +143,11 @@ def _files(found: Inspection) -> str:
     return f"{table}\n{found.bytes / 1e6:.1f} MB in all"
 
 
-def _metrics(metrics: dict[str, Any]) -> str:
-    """A row for each set of photos: its single figures, and those of all pairs."""
+def _metrics(metrics: dict[str, Any], precision: str) -> str:
+    """A row for each set of photos: its single figures, and those of all pairs.
+
+    They are the checkpoint's, measured in fp32; the report says what a reduced precision changed.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for name, scores in metrics.items():
         if isinstance(scores, dict):
@@ -155,7 +158,7 @@ def _metrics(metrics: dict[str, Any]) -> str:
         return ""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     return _table(
-        ["scores", *columns],
+        ["scores" if precision == "fp32" else "scores in fp32", *columns],
         [[name, *(f"{row[c]:.4g}" if c in row else "-" for c in columns)] for name, row in rows.items()],
     )
 
