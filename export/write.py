@@ -114,8 +114,8 @@ def export_bundle(
             generator, generator_example(generator.dimension), [contract.IMAGE, contract.TEXT_EMBEDDING],
             contract.SALIENCY, GENERATOR_DIMENSIONS, opset,
         )  # fmt: skip
-        text_id = _text_id(graphs[contract.TEXT_ENCODER_FILE], staging)
-        bundle_id = _sign(graphs, staging)
+        for file, model in graphs.items():
+            (staging / file).write_bytes(model.SerializeToString(deterministic=True))
         report("comparing PyTorch and ONNX Runtime")
         cases = parity.check_text_encoder(encoder, staging / contract.TEXT_ENCODER_FILE, tokenizer)
         with torch.inference_mode():
@@ -126,9 +126,9 @@ def export_bundle(
         graphs, changed = apply_precision(
             graphs, precision, tokenizer, data=data, calibration=calibration, report=report
         )
-        if changed is not None and changed.precision != "fp32":
-            text_id = _text_id(graphs[contract.TEXT_ENCODER_FILE], staging)
-            bundle_id = _sign(graphs, staging)
+        # The id of the text encoder first: it must not hang on the generator that it is signed with.
+        text_id = _text_id(graphs[contract.TEXT_ENCODER_FILE], staging)
+        bundle_id = _sign(graphs, staging)
         manifest = Manifest(
             format_version=contract.FORMAT_VERSION,
             contract_version=contract.CONTRACT_VERSION,

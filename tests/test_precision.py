@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -404,6 +405,11 @@ def test_export_in_half_precision(tmp_path, tiny_checkpoint, tiny_text_encoder, 
     fp32 = Bundle.open(tiny_bundle)
     assert (bundle.manifest.precision, fp32.manifest.precision) == ("fp16", "fp32")
     assert bundle.manifest.bundle_id != fp32.manifest.bundle_id
+    # Of the text encoder as it is without a signature: whichever generator it is signed with.
+    bare = onnx.load(tmp_path / "half" / "text_encoder.onnx")
+    del bare.metadata_props[:]
+    made_of = (tmp_path / "half" / "tokenizer.json").read_bytes() + bare.SerializeToString(deterministic=True)
+    assert bundle.manifest.text_id == hashlib.sha256(made_of).hexdigest()[:16] != fp32.manifest.text_id
     report = json.loads((tmp_path / "half" / "report.json").read_text(encoding="utf-8"))
     assert report["precision"]["gate"]["passed"] is True
     got, expected = (

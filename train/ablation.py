@@ -54,7 +54,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "stronger augmentation": {
         "augment": 0.8, "crop": 0.3, "zoom_out": 0.15, "rotation": 6.0, "stretch": 0.2,
     },
-    "without augmentation of photo and text": {"augment": 0.0, "colour": 0.0, "drop_words": 0.0, "text_noise": 0.0},
+    "without augmentation of the photo": {"augment": 0.0, "colour": 0.0},
+    "noise on text vectors, dropped words": {"drop_words": 0.4, "text_noise": 0.02},
 }  # fmt: skip
 """Name of each row and the settings in which it differs from the default recipe."""
 

@@ -138,7 +138,11 @@ class TrainingSet:
             texts |= {_both(a, b) for a in names for b in names if a != b}
         ordered_texts = sorted(texts)
         self._vectors: dict[str, Floats] = dict(zip(ordered_texts, encode(ordered_texts), strict=True))
-        self._shortened = _shortened([text for text in captions if text], encode, config.seed)
+        self._shortened = (
+            _shortened([text for text in captions if text], encode, config.seed)
+            if config.drop_words > 0
+            else {}
+        )
         self._true: dict[str, Floats] = dict(zip(true.texts, true.vectors, strict=True))
         self._teacher: dict[str, Floats] = dict(zip(teacher.texts, teacher.vectors, strict=True))
         self._dimension = true.vectors.shape[1]
