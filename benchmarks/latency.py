@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salgan_edge import contract
-from salgan_edge.session import GraphSession, allowed_cpus, installed_packages
+from salgan_edge.devices import Execution, allowed_cpus, installed_packages
+from salgan_edge.session import GraphSession
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +122,9 @@ def time_graphs(
         blocks: blocks for each graph, after one that is not counted.
         runs: measured runs in a block, after a pause and a run that is not counted.
     """
-    sessions = {name: GraphSession(subject.path, "cpu", threads) for name, subject in subjects.items()}
+    sessions = {
+        name: GraphSession(subject.path, Execution("cpu", threads)) for name, subject in subjects.items()
+    }
     first = {name: _once(session, subjects[name]) for name, session in sessions.items()}
     times: dict[str, list[float]] = {name: [] for name in subjects}
     for block in range(1 + blocks):

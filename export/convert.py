@@ -17,6 +17,7 @@ from onnx_ir.passes import Sequential, common
 from salgan_edge.export.audit import audit, constant_nodes
 
 from salgan_edge import contract
+from salgan_edge.devices import Execution
 from salgan_edge.errors import ExportError
 from salgan_edge.session import GraphSession
 
@@ -140,7 +141,7 @@ def _fold(model: onnx.ModelProto) -> None:
         opset_imports=model.opset_import,
         ir_version=model.ir_version,
     )
-    session = GraphSession(part.SerializeToString(), "cpu")
+    session = GraphSession(part.SerializeToString(), Execution("cpu"))
     values = [numpy_helper.from_array(session.run(name, {}), name) for name in wanted]
     del graph.node[:]
     graph.node.extend(others)

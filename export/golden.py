@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from salgan_edge import contract, samples
+from salgan_edge.devices import Execution
 from salgan_edge.session import GraphSession
 from salgan_edge.verification.golden import NO_TEXT, GoldenData, GoldenPair
 
@@ -49,8 +50,10 @@ def make_golden(generator: Path, text_encoder: Path, tokenizer: ClipTokenizer) -
         tokenizer: of the text encoder.
     """
     ids = tokenizer.batch(TEXTS)
-    embeddings = GraphSession(text_encoder, "cpu").run(contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids})
-    session = GraphSession(generator, "cpu")
+    embeddings = GraphSession(text_encoder, Execution("cpu")).run(
+        contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids}
+    )
+    session = GraphSession(generator, Execution("cpu"))
     grid = [side for side in session.outputs[contract.SALIENCY][1][2:] if isinstance(side, int)]
     step = -(-max(grid, default=1) // _LARGEST_GRID)
     zero = np.zeros_like(embeddings[:1])

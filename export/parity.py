@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from salgan_edge import contract, samples
+from salgan_edge.devices import Execution
 from salgan_edge.errors import ParityError
 from salgan_edge.session import GraphSession
 
@@ -54,7 +55,7 @@ def check_text_encoder(module: nn.Module, path: Path, tokenizer: ClipTokenizer) 
     Raises:
         ParityError: the output's shape or a value differs; all figures are named.
     """
-    session = GraphSession(path, "cpu")
+    session = GraphSession(path, Execution("cpu"))
     cases = []
     for name, texts in (
         ("1 prompt", PROMPTS[:1]),
@@ -84,7 +85,7 @@ def check_generator(
     Raises:
         ParityError: the output's shape or a value differs; all figures are named.
     """
-    session = GraphSession(path, "cpu")
+    session = GraphSession(path, Execution("cpu"))
     vectors = np.concatenate([np.zeros((1, dimension), np.float32), text])
     cases = []
     for batch, prompts in ((1, 1), (1, 4), (2, 1), (2, 4), (5, 1), (5, 4)):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salgan_edge import contract
-from salgan_edge.session import installed_packages
+from salgan_edge.devices import installed_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salgan_edge import contract, samples
+from salgan_edge.devices import Execution
 from salgan_edge.errors import ExportError, MissingDependencyError, ParityError
 from salgan_edge.session import GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
@@ -232,7 +233,9 @@ def _cases(bundle: Bundle, graphs: Mapping[str, bytes]) -> list[_Case]:
 
 
 def _run_here(graphs: Mapping[str, bytes], cases: Sequence[_Case]) -> list[npt.NDArray[np.float32]]:
-    sessions = {name: GraphSession(graphs[name], "cpu", name=name) for name in {c.graph for c in cases}}
+    sessions = {
+        name: GraphSession(graphs[name], Execution("cpu"), name=name) for name in {c.graph for c in cases}
+    }
     return [sessions[case.graph].run(case.output, case.inputs) for case in cases]
 
 

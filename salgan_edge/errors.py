@@ -8,7 +8,8 @@ can catch it. Messages are one line: what was found, what was expected, what to 
     SalganEdgeError
     ├── InputError(ValueError)           what the user gave cannot be used
     │   ├── ImageError                   not an image, damaged, empty, too large, missing
-    │   └── PromptError                  not a usable text
+    │   ├── PromptError                  not a usable text
+    │   └── SourceError                  not a source of frames, or one that broke down
     ├── OutputError(OSError)             a result cannot be written
     ├── BundleError(ValueError)          a bundle cannot be used
     │   ├── BundleFormatError            not a bundle, another format or contract version
@@ -40,6 +41,7 @@ __all__ = [
     "PrecisionError",
     "PromptError",
     "SalganEdgeError",
+    "SourceError",
 ]
 
 
@@ -57,6 +59,10 @@ class ImageError(InputError):
 
 class PromptError(InputError):
     """A prompt is not a usable text."""
+
+
+class SourceError(InputError):
+    """A video, camera, stream or folder of frames cannot be opened or read."""
 
 
 class OutputError(SalganEdgeError, OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, cast, overload
 
@@ -12,11 +13,12 @@ import numpy as np
 
 from salgan_edge import contract
 from salgan_edge.bundle import Bundle, default_bundle
+from salgan_edge.devices import Device, Execution
 from salgan_edge.errors import BundleFormatError, ImageError, PromptError
 from salgan_edge.images import read_image
 from salgan_edge.prompts import PromptPack
 from salgan_edge.result import SaliencyResult
-from salgan_edge.session import Device, GraphSession
+from salgan_edge.session import GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PromptWarning", "SaliencyPredictor"]
 
+_DEFAULT = Execution()
 _CACHED_PROMPTS = 256
-_SHRINK_ABOVE = 3
-_SHRINK_TO = 2
+_SHRINK_BELOW = 0.2
+"""How far below the input's side a photo may be shrunk, as a share of it: 480 rows become 240 for 256."""
 
 
 class PromptWarning(UserWarning):
@@ -44,14 +47,13 @@ class SaliencyPredictor:
 
     Vectors of the last 256 prompts are kept, so a repeated prompt costs no text encoding. The
     text encoder is loaded with the first prompt that is in no prompt pack. Not safe to share between
-    threads.
+    threads, but for `grids`.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        device: Device = "auto",
-        threads: int | None = None,
+        execution: Execution = _DEFAULT,
         prompts: PromptPack | None = None,
     ) -> None:
         if prompts is not None:
@@ -60,9 +62,11 @@ class SaliencyPredictor:
         self.prompts = prompts
         """Vectors that need no text encoder."""
         self._known = {} if prompts is None else dict(zip(prompts.texts, prompts.vectors, strict=True))
-        self._device: Device = device
-        self._threads = threads
+        self._execution = execution
         self._generator = self._session(contract.GENERATOR_FILE)
+        if execution.device == "auto" and self._generator.device == "cpu":
+            # A fall back is said once, and the text encoder follows.
+            self._execution = replace(execution, device="cpu", strict=False)
         self._require(self._generator, contract.GENERATOR_FILE, contract.TEXT_EMBEDDING, contract.SALIENCY)
         self._text_encoder: GraphSession | None = None
         self._tokenizer: ClipTokenizer | None = None
@@ -76,14 +80,20 @@ class SaliencyPredictor:
         device: Device = "auto",
         threads: int | None = None,
         prompts: PromptPack | str | Path | None = None,
+        execution: Execution | None = None,
     ) -> SaliencyPredictor:
         """Load a bundle.
 
         Args:
             bundle: bundle folder or ``.salgan`` file; the embedded default bundle where None.
-            device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works and the CPU elsewhere.
+            device: a name of `salgan_edge.devices.DEVICES`, or ``auto`` for CUDA where it works and the CPU
+                elsewhere.
             threads: CPU threads; all allowed CPUs where None.
             prompts: prompt pack, or its file: its texts need no text encoder.
+            execution: all that can be said about how to run, in place of `device` and `threads`.
+
+        Warns:
+            DeviceWarning: `auto` found CUDA listed but not working.
 
         Raises:
             InputError: the prompt pack cannot be used, or was made by another text encoder.
@@ -94,12 +104,22 @@ class SaliencyPredictor:
         """
         place = default_bundle() if bundle is None else Path(bundle)
         pack = PromptPack.load(Path(prompts)) if isinstance(prompts, str | Path) else prompts
-        return cls(Bundle.open(place, keep=(contract.GENERATOR_FILE,)), device, threads, pack)
+        return cls(
+            Bundle.open(place, keep=(contract.GENERATOR_FILE,)), execution or Execution(device, threads), pack
+        )
 
     @property
     def device(self) -> str:
-        """Where the generator runs: ``cpu`` or ``cuda``."""
+        """Where the generator runs: a name of `salgan_edge.devices.DEVICES`."""
         return self._generator.device
+
+    @property
+    def placement(self) -> dict[str, int] | None:
+        """Number of the generator's operators on each execution provider.
+
+        None where there is no record: on the CPU, which has them all, and before onnxruntime 1.24.
+        """
+        return self._generator.placement
 
     @overload
     def predict(
@@ -143,10 +163,7 @@ class SaliencyPredictor:
             raise PromptError("the list of texts is empty: give at least one text, or None for free viewing")
         vectors = self.embed(texts)
         encoded = time.perf_counter()
-        maps = self._generator.run(
-            contract.SALIENCY,
-            {contract.IMAGE: self._shrunk(pixels)[None], contract.TEXT_EMBEDDING: vectors[None]},
-        )[0]
+        maps = self.grids(pixels, vectors)
         generated = time.perf_counter()
         milliseconds = {
             "decode": 1000 * (decoded - started),
@@ -161,6 +178,22 @@ class SaliencyPredictor:
             result.milliseconds.update(milliseconds, resize=1000 * (after - before))
             results.append(result)
         return results[0] if text is None or isinstance(text, str) else results
+
+    def grids(
+        self, image: npt.NDArray[np.uint8], vectors: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """The generator's own output, for streams. On the CPU, several threads may call it at once.
+
+        Args:
+            image: RGB uint8 (H, W, 3).
+            vectors: text vectors (N, dimension) of `embed`.
+
+        Returns:
+            Saliency (N, h, w) on the generator's grid, 0..1, relative to the largest of each.
+        """
+        inputs = {contract.IMAGE: self._shrunk(image)[None], contract.TEXT_EMBEDDING: vectors[None]}
+        maps: npt.NDArray[np.float32] = self._generator.run(contract.SALIENCY, inputs)[0]
+        return maps
 
     def embed(self, texts: Sequence[str | None]) -> npt.NDArray[np.float32]:
         """Text vectors (N, dimension); the zero vector for None.
@@ -244,7 +277,7 @@ class SaliencyPredictor:
         )
 
     def _session(self, name: str) -> GraphSession:
-        session = GraphSession(self.bundle.read(name), self._device, self._threads, name=name)
+        session = GraphSession(self.bundle.read(name), self._execution, name=name)
         found = session.metadata.get(contract.META_BUNDLE_ID)
         if found != self.bundle.manifest.bundle_id:
             raise BundleFormatError(
@@ -262,20 +295,21 @@ class SaliencyPredictor:
             )
 
     def _shrunk(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """A photo far larger than the network's input, brought near it.
+        """A photo larger than the network's input, brought near it by averaging squares of pixels.
 
-        OpenCV's area averaging takes 8-bit pixels and is faster than the graph's resize, which
-        converts the whole photo to floating point first.
+        OpenCV averages whole pixels of 8 bits by far faster than the graph's resize, which converts
+        the whole photo to floating point first. On the 76 test photos of SJTU-TIS it changes CC from
+        0.7594 to 0.7597.
         """
-        side = max(self.bundle.manifest.input_size)
-        shorter = min(pixels.shape[:2])
-        if shorter <= _SHRINK_ABOVE * side:
+        height, width = self.bundle.manifest.input_size
+        factor = int(min(pixels.shape[0] / height, pixels.shape[1] / width) + _SHRINK_BELOW)
+        if factor < 2:
             return pixels
-        import cv2  # noqa: PLC0415 - needed for large photos only
+        import cv2  # noqa: PLC0415 - needed for larger photos only
 
-        scale = _SHRINK_TO * side / shorter
-        size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
-        return cast("npt.NDArray[np.uint8]", cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+        rows, columns = pixels.shape[0] // factor, pixels.shape[1] // factor
+        whole = pixels[: rows * factor, : columns * factor]
+        return cast("npt.NDArray[np.uint8]", cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
 def _check_text(text: object) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
+
+from salgan_edge.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,18 +18,22 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     FloatMap = npt.NDArray[np.float32]
 
-__all__ = ["captioned", "heat_map", "overlay", "sheet"]
+__all__ = ["captioned", "heat_map", "overlay", "overlay_grid", "sheet"]
 
 _OPACITY = 0.75
 _SHEET_HEIGHT = 360
 _CAPTION_HEIGHT = 36
 _MARGIN = 8
+_STRIP_PIXELS = 2**17
+"""Worked on at once, so that what lies between two steps stays in the processor's cache."""
+_FINER = 8
+"""A grid is coloured at this many times its resolution; from there on straight lines are close enough."""
 
 
 def heat_map(saliency: FloatMap) -> Pixels:
     """Colours of a saliency map (H, W) in 0..1, RGB uint8 (H, W, 3); Turbo, blue to red."""
     levels = np.rint(saliency * 255).astype(np.uint8)
-    return _rgb(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO))
+    return cast("Pixels", cv2.applyColorMap(levels, _turbo()))
 
 
 def overlay(image: Pixels, saliency: FloatMap, opacity: float = _OPACITY) -> Pixels:
@@ -35,10 +42,91 @@ def overlay(image: Pixels, saliency: FloatMap, opacity: float = _OPACITY) -> Pix
     Colours are the more opaque the more salient a place is, so the photo stays visible elsewhere;
     `opacity`, 0..1, is that of the most salient place.
     """
-    # The square root shows moderate saliency too.
-    weight = (opacity * np.sqrt(saliency))[..., None].astype(np.float32)
-    mixed = image + weight * (heat_map(saliency).astype(np.float32) - image)
-    return cast("Pixels", np.rint(mixed).astype(np.uint8))
+    shown = np.empty(image.shape, np.uint8)
+    values = np.asarray(saliency, np.float32)
+    rows = max(1, _STRIP_PIXELS // image.shape[1])
+    for top in range(0, image.shape[0], rows):
+        strip = slice(top, top + rows)
+        colours, remaining = _layer(values[strip], opacity)
+        _blend(image[strip], colours, remaining, shown[strip])
+    return shown
+
+
+def overlay_grid(
+    image: Pixels, grid: FloatMap, opacity: float = _OPACITY, out: Pixels | None = None
+) -> Pixels:
+    """The overlay of a photo and the generator's grid, for streams.
+
+    It looks like the overlay of the grid's enlargement to the photo's size, mostly within 4 of 255
+    levels, and takes a fraction of the time: colours and opacities are worked out at a few times
+    the grid's resolution and enlarged as 8-bit pictures.
+
+    Args:
+        image: the photo, RGB (H, W, 3).
+        grid: saliency (h, w), 0..1.
+        opacity: of the most salient place, 0..1.
+        out: where the overlay is put, uint8 (H, W, 3), contiguous, not the photo itself; a new array
+            where None.
+
+    Returns:
+        RGB uint8 (H, W, 3); `out` if one was given.
+
+    Raises:
+        InputError: `out` does not fit, or shares memory with the photo.
+    """
+    if out is None:
+        out = np.empty(image.shape, np.uint8)
+    elif out.shape != image.shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        raise InputError(
+            f"out is {out.dtype} {out.shape}: a contiguous uint8 array {image.shape} was expected"
+        )
+    elif np.may_share_memory(image, out):
+        raise InputError("out shares its memory with the photo: give another array")
+    height, width = image.shape[:2]
+    size = (min(width, _FINER * grid.shape[1]), min(height, _FINER * grid.shape[0]))
+    values = cast("FloatMap", cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC))
+    # Cubic interpolation overshoots at both ends; `SaliencyResult.from_grid` treats it likewise.
+    cv2.threshold(values, 0, 0, cv2.THRESH_TOZERO, dst=values)
+    colours, remaining = _layer(values, opacity, max(cv2.minMaxLoc(values)[1], 1.0))
+    if size != (width, height):
+        colours = cast("Pixels", cv2.resize(colours, (width, height), dst=out))
+        remaining = cast("Pixels", cv2.resize(remaining, (width, height)))
+    _blend(image, colours, remaining, out)
+    return out
+
+
+def _layer(saliency: FloatMap, opacity: float, highest: float = 1.0) -> tuple[Pixels, Pixels]:
+    """What is added to a photo, and what share of the photo remains.
+
+    Args:
+        saliency: (H, W), 0..`highest`.
+        opacity: where it is highest.
+        highest: what counts as 1.
+
+    Returns:
+        Colours times opacity, uint8 (H, W, 3), and 255 times the photo's share, uint8 (H, W).
+    """
+    levels = cv2.convertScaleAbs(saliency, alpha=255 / highest)
+    colours = cast("Pixels", cv2.applyColorMap(levels, _turbo()))
+    # The square root shows moderate saliency too. It is taken before rounding to 8 bits: the root
+    # of a level would be a coarse step where saliency is low.
+    weight = cv2.convertScaleAbs(cv2.sqrt(saliency), alpha=255 * opacity / highest**0.5)
+    cv2.multiply(colours, cv2.cvtColor(weight, cv2.COLOR_GRAY2BGR), dst=colours, scale=1 / 255)
+    return colours, cast("Pixels", cv2.bitwise_not(weight, dst=weight))
+
+
+def _blend(image: Pixels, colours: Pixels, remaining: Pixels, out: Pixels) -> None:
+    """Put into `out` the share of the photo that remains, and the colours added to it."""
+    kept = cv2.cvtColor(remaining, cv2.COLOR_GRAY2BGR)
+    cv2.multiply(image, kept, dst=kept, scale=1 / 255)
+    cv2.add(kept, colours, dst=out)
+
+
+@functools.cache
+def _turbo() -> Pixels:
+    """The 256 colours of Turbo, RGB uint8 (256, 1, 3): a table of its own saves swapping channels."""
+    levels = np.arange(256, dtype=np.uint8)[:, None]
+    return cast("Pixels", cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB))
 
 
 def sheet(image: Pixels, overlays: Sequence[Pixels], captions: Sequence[str]) -> Pixels:
@@ -101,7 +189,3 @@ def _text_width(text: str) -> int:
         return int(x + width)
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
     return int(width)
-
-
-def _rgb(bgr: object) -> Pixels:
-    return cast("Pixels", cv2.cvtColor(cast("Pixels", bgr), cv2.COLOR_BGR2RGB))

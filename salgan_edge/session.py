@@ -3,51 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import json
-import os
+import logging
+import re
+import sys
 import tempfile
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from salgan_edge.binding import BoundSession
+from salgan_edge.devices import (
+    CPU_PROVIDER,
+    DEVICES,
+    Execution,
+    allowed_cpus,
+    cache_folder,
+    installed_packages,
+    loading_problem,
+    repair,
+)
 from salgan_edge.errors import BundleFormatError, DeviceError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Device", "DeviceWarning", "GraphSession", "NodeProviders", "allowed_cpus", "installed_packages"]
+__all__ = ["DeviceWarning", "GraphSession", "NodeProviders"]
 
-Device = Literal["auto", "cpu", "cuda"]
-
-_PROVIDERS: dict[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
 _ASSIGNMENT = "get_provider_graph_assignment_info"  # since onnxruntime 1.24
+_ON_GPU = ("cuda", "tensorrt")
+_INFO, _WARNING, _FATAL = 1, 2, 4  # onnxruntime's levels of its log
+_OR_CPU = "; or use --device cpu"
+
+_log = logging.getLogger(__name__)
 
 
 class DeviceWarning(UserWarning):
     """`auto` fell back to the CPU although CUDA seemed to be there."""
-
-
-def installed_packages() -> dict[str, str]:
-    """Versions of the installed onnxruntime packages; more than one overwrite each other's files."""
-    found = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def allowed_cpus() -> int:
-    """Number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,17 @@ class NodeProviders:
     """For each provider, how many operators of each type."""
 
 
+_DEFAULT = Execution()
+
+
 class GraphSession:
     """A loaded graph on the device that it really runs on.
 
+    Runs may come from several threads at once on the CPU, not on other devices.
+
     Args:
         graph: ONNX file, or its content.
-        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works and the CPU elsewhere.
-        threads: CPU threads of one operator; all allowed CPUs where None.
+        execution: device, threads and all else that says how to run; an `Execution`.
         traced: note which execution provider runs which operator, for `node_providers`.
         name: what messages call the graph; the file's name where None.
 
@@ -81,59 +84,35 @@ class GraphSession:
 
     Raises:
         MissingDependencyError: neither onnxruntime package is installed.
-        DeviceError: a device asked for by name is not used.
+        DeviceError: a device asked for by name is not used, or not for every operator if `strict`.
         BundleFormatError: the file is no graph that onnxruntime reads.
     """
 
     def __init__(
         self,
         graph: Path | bytes,
-        device: Device = "auto",
-        threads: int | None = None,
+        execution: Execution = _DEFAULT,
         *,
         traced: bool = False,
         name: str | None = None,
     ) -> None:
-        name = name or (graph.name if isinstance(graph, Path) else "the graph")
-        content = str(graph) if isinstance(graph, Path) else graph
-        runtime = _onnxruntime()
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads or allowed_cpus()
-        # Everything below an error is noise to a user; --debug of the command line shows it.
-        options.log_severity_level = 3
-        self._profile = _trace(runtime, options) if traced else None
-        self._traced = traced
-        wanted = _wanted(runtime, device)
+        self._name = name or (graph.name if isinstance(graph, Path) else "the graph")
+        self._runtime = _onnxruntime()
+        self.device: str = _choose(self._runtime, execution)
+        """Where the graph runs: a name of `salgan_edge.devices.DEVICES`."""
+        on_cpu = self.device == "cpu"
+        # Who runs what is always noted off the CPU, where single operators can fall back to it.
+        self._records = hasattr(self._runtime.InferenceSession, _ASSIGNMENT)
+        self._traced = traced or (not on_cpu and self._records)
         try:
-            with warnings.catch_warnings():
-                # onnxruntime warns of providers that it drops; what is really used is checked below.
-                warnings.simplefilter("ignore")
-                self._session = runtime.InferenceSession(content, options, providers=wanted)
-        except Exception as error:  # onnxruntime raises a family of its own
-            reason = str(error).splitlines()[0]
-            if device == "cuda":
-                raise DeviceError(f"cuda cannot run {name}: {reason}; use --device cpu") from error
-            raise BundleFormatError(
-                f"onnxruntime cannot load {name}: {reason}; export the bundle again"
-            ) from error
-        used = self._session.get_providers()
-        if device == "cuda" and _PROVIDERS["cuda"] not in used:
-            # onnxruntime falls back to the CPU with no more than a log line.
-            raise DeviceError(
-                "cuda was asked for but onnxruntime uses the CPU: CUDA 13 and cuDNN 9 are missing or do not fit the "
-                "driver; install them with pip install 'salgan-edge[gpu]', or use --device cpu"
-            )
-        if _PROVIDERS["cuda"] in wanted and _PROVIDERS["cuda"] not in used:
-            warnings.warn(
-                "onnxruntime lists CUDA but cannot use it, so this runs on the CPU; --device cpu silences this",
-                DeviceWarning,
-                stacklevel=2,
-            )
-        if _PROVIDERS["cuda"] not in used:
-            # onnxruntime would hold the content for a change of providers, which the CPU never needs.
-            self._session._model_bytes = None  # noqa: SLF001
-        self.device: str = "cuda" if _PROVIDERS["cuda"] in used else "cpu"
-        """Where the graph runs."""
+            self._open(graph, execution)
+        except DeviceError as error:
+            if execution.device != "auto" or on_cpu or execution.strict:
+                raise
+            _warn_of_fallback(str(error).removesuffix(_OR_CPU))
+            self.device = "cpu"
+            self._traced = traced
+            self._open(graph, execution)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         """The graph's ``metadata_props``."""
         self.inputs: dict[str, tuple[str, tuple[int | str, ...]]] = {
@@ -144,9 +123,30 @@ class GraphSession:
             o.name: (o.type, tuple(o.shape)) for o in self._session.get_outputs()
         }
 
+    @property
+    def placement(self) -> dict[str, int] | None:
+        """Number of operators on each execution provider.
+
+        None where there is no record of it: on the CPU, which has them all, and before onnxruntime 1.24.
+        """
+        return self._recorded().nodes if self._traced and self._records else None
+
     def run(self, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        """Value of `output` for the inputs."""
-        result: npt.NDArray[np.float32] = self._session.run([output], dict(inputs))[0]
+        """Value of `output` for the inputs.
+
+        Raises:
+            DeviceError: the device failed (its memory is full, it was unplugged).
+        """
+        try:
+            if self._bound is not None:
+                return self._bound.run(output, inputs)
+            result: npt.NDArray[np.float32] = self._session.run([output], dict(inputs))[0]
+        except Exception as error:
+            if self.device == "cpu":
+                raise
+            raise DeviceError(
+                f"{self.device} failed while running {self._name}: {_first_line(error)}; use --device cpu"
+            ) from error
         return result
 
     def node_providers(self, inputs: Mapping[str, npt.NDArray[Any]]) -> NodeProviders:
@@ -157,35 +157,142 @@ class GraphSession:
         """
         assert self._traced, "make the session with traced=True"
         if self._profile is None:
-            pairs = [
-                (part.ep_name, node.op_type)
-                for part in getattr(self._session, _ASSIGNMENT)()
-                for node in part.get_nodes()
-            ]
-        else:
-            with self._profile:
-                self._session.run(None, dict(inputs))
-                events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
-            # Keyed by operator: the profile holds an event for each run of it.
-            pairs = list(
-                {
-                    (event["name"], event["args"].get("node_index")): (
-                        event["args"]["provider"],
-                        event["args"]["op_name"],
-                    )
-                    for event in events
-                    if event.get("cat") == "Node" and event.get("args", {}).get("provider")
-                }.values()
+            return self._recorded()
+        with self._profile:
+            self._session.run(None, dict(inputs))
+            events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
+        # Keyed by operator: the profile holds an event for each run of it.
+        pairs = {
+            (event["name"], event["args"].get("node_index")): (
+                event["args"]["provider"],
+                event["args"]["op_name"],
             )
-        count = Counter(provider for provider, _ in pairs)
-        return NodeProviders(
-            "assignment" if self._profile is None else "profile",
-            dict(count.most_common()),
-            {
-                provider: dict(Counter(kind for other, kind in pairs if other == provider).most_common())
-                for provider in count
-            },
+            for event in events
+            if event.get("cat") == "Node" and event.get("args", {}).get("provider")
+        }
+        return _counted("profile", list(pairs.values()))
+
+    def _recorded(self) -> NodeProviders:
+        """What onnxruntime itself notes of who runs what."""
+        parts = getattr(self._session, _ASSIGNMENT)()
+        return _counted(
+            "assignment", [(part.ep_name, node.op_type) for part in parts for node in part.get_nodes()]
         )
+
+    def _open(self, graph: Path | bytes, execution: Execution) -> None:
+        """Make the session on `self.device`, and check that it is there."""
+        self._session = self._create(graph, execution, capture=False)
+        used = self._session.get_providers()
+        kind = DEVICES[self.device]
+        if kind.provider not in used:
+            # onnxruntime falls back to the CPU with no more than a log line.
+            reason = loading_problem(self.device) or (
+                f"onnxruntime takes {', '.join(used)} in its place, --debug shows what it logs"
+            )
+            asked = ", ".join(f"{key}={value}" for key, value in execution.options.items())
+            where = f"{self.device} is not usable with {asked}" if asked else f"{self.device} is not usable"
+            raise DeviceError(f"{where}: {reason}{_OR_CPU}")
+        if execution.strict and self.device != "cpu":
+            self._check_strict()
+        self._bound: BoundSession | None = None
+        if self.device in _ON_GPU:
+            capture = execution.cuda_graph and self._all_on_device()
+            if capture:
+                self._session = self._create(graph, execution, capture=True)
+            number = int(execution.options.get("device_id", "0"))
+            self._bound = BoundSession(self._runtime, self._session, "cuda", number, capture=capture)
+        if self.device == "cpu":
+            # onnxruntime would hold the content for a change of providers, which the CPU never needs.
+            self._session._model_bytes = None  # noqa: SLF001
+
+    def _create(self, graph: Path | bytes, execution: Execution, *, capture: bool) -> Any:
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = execution.threads or allowed_cpus()
+        debug = _log.isEnabledFor(logging.DEBUG)
+        # Errors come as exceptions; all else is noise to a user. --debug of the command line shows it.
+        options.log_severity_level = _INFO if debug else _FATAL
+        if not execution.spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._profile = _trace(self._runtime, options) if self._traced and not capture else None
+        providers = _providers(self.device, execution, graph, self._name, capture=capture)
+        if execution.strict and not self._records and self.device != "cpu":
+            # Without a record of the operators, onnxruntime itself must refuse.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+            providers = [entry for entry in providers if entry[0] != CPU_PROVIDER]
+        if self.device == "directml":
+            # onnxruntime's documentation of this provider asks for both.
+            options.enable_mem_pattern = False
+            options.execution_mode = self._runtime.ExecutionMode.ORT_SEQUENTIAL
+        content = str(graph) if isinstance(graph, Path) else graph
+        try:
+            with (
+                warnings.catch_warnings(),
+                _default_log(self._runtime, quiet=not (debug or self.device == "cpu")),
+            ):
+                # onnxruntime warns of providers that it drops; what is really used is checked below.
+                warnings.simplefilter("ignore")
+                # Its own fallback prints on standard output and goes on with the CPU.
+                return self._runtime.InferenceSession(
+                    content, options, providers=providers, enable_fallback=0
+                )
+        except Exception as error:  # onnxruntime raises a family of its own
+            if self.device != "cpu" and self._loads_on_cpu(content):
+                reason = loading_problem(self.device) or _first_line(error)
+                raise DeviceError(f"{self.device} cannot run {self._name}: {reason}{_OR_CPU}") from error
+            raise BundleFormatError(
+                f"onnxruntime cannot load {self._name}: {_first_line(error)}; export the bundle again"
+            ) from error
+
+    def _loads_on_cpu(self, content: str | bytes) -> bool:
+        """Whether a graph is sound, so that it is the device that refuses it."""
+        options = self._runtime.SessionOptions()
+        options.log_severity_level = _FATAL
+        try:
+            self._runtime.InferenceSession(content, options, providers=[CPU_PROVIDER])
+        except Exception:  # noqa: BLE001 - onnxruntime raises a family of its own
+            return False
+        return True
+
+    def _all_on_device(self) -> bool:
+        placement = self.placement
+        return placement is not None and set(placement) == {DEVICES[self.device].provider}
+
+    def _check_strict(self) -> None:
+        """Refuse operators that are not on the device.
+
+        Raises:
+            DeviceError: some are on the CPU.
+        """
+        if not self._records:
+            return
+        kind = DEVICES[self.device]
+        record = self._recorded()
+        elsewhere = {
+            provider: operators
+            for provider, operators in record.operators.items()
+            if provider not in (kind.provider, *kind.beside)
+        }
+        if elsewhere:
+            found = "; ".join(
+                f"{', '.join(f'{count} {kind}' for kind, count in operators.items())} on {provider}"
+                for provider, operators in elsewhere.items()
+            )
+            raise DeviceError(
+                f"{self.device} does not run all of {self._name}: {found}; leave out --strict to allow that"
+            )
+
+
+def _counted(source: str, pairs: list[tuple[str, str]]) -> NodeProviders:
+    """Count pairs of provider and operator type."""
+    count = Counter(provider for provider, _ in pairs)
+    return NodeProviders(
+        source,
+        dict(count.most_common()),
+        {
+            provider: dict(Counter(kind for other, kind in pairs if other == provider).most_common())
+            for provider in count
+        },
+    )
 
 
 def _trace(runtime: Any, options: Any) -> tempfile.TemporaryDirectory[str] | None:
@@ -203,30 +310,162 @@ def _onnxruntime() -> Any:
     try:
         import onnxruntime  # noqa: PLC0415 - 0.1 s that `--help` need not pay
     except ImportError as error:
-        raise MissingDependencyError(
-            "onnxruntime is not installed: pip install 'salgan-edge[cpu]', or 'salgan-edge[gpu]' for NVIDIA GPUs"
-        ) from error
+        raise MissingDependencyError(_missing(_first_line(error))) from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        # What is left when one of the two packages was uninstalled after both had been installed.
-        raise MissingDependencyError(
-            "onnxruntime is damaged (two packages overwrote each other): pip uninstall -y onnxruntime onnxruntime-gpu, "
-            "then install 'salgan-edge[cpu]' or 'salgan-edge[gpu]'"
-        )
+        # What is left when one of two packages was uninstalled after both had been installed.
+        raise MissingDependencyError(_missing("it has no InferenceSession"))
     return onnxruntime
 
 
-def _wanted(runtime: Any, device: Device) -> list[str]:
-    available = runtime.get_available_providers()
-    if device == "cpu" or (device == "auto" and _PROVIDERS["cuda"] not in available):
-        return [_PROVIDERS["cpu"]]
-    if device not in ("auto", "cuda"):
-        raise DeviceError(f"device {device!r} is unknown: auto, cpu or cuda was expected")
-    if _PROVIDERS["cuda"] not in available:
-        packages = ", ".join(f"{n} {v}" for n, v in installed_packages().items()) or "none"
-        raise DeviceError(
-            f"cuda was asked for, but the installed onnxruntime ({packages}) has no CUDA: "
-            "pip uninstall -y onnxruntime, then pip install 'salgan-edge[gpu]'; or use --device cpu"
+def _missing(problem: str) -> str:
+    """What to do where onnxruntime cannot be imported."""
+    if found := installed_packages():
+        several = " (several overwrite each other)" if len(found) > 1 else ""
+        return (
+            f"the installed onnxruntime ({_packages()}){several} cannot be used: {problem}; "
+            f"pip uninstall -y {' '.join(found)}, then install 'salgan-edge[cpu]' or 'salgan-edge[gpu]'"
         )
+    return "onnxruntime is not installed: pip install 'salgan-edge[cpu]', or 'salgan-edge[gpu]' for NVIDIA GPUs"
+
+
+def _choose(runtime: Any, execution: Execution) -> str:
+    """The device to try.
+
+    Raises:
+        DeviceError: the device asked for is not there, or `strict` finds nothing but the CPU.
+    """
+    available = runtime.get_available_providers()
+    if execution.device == "cpu":
+        return "cpu"
+    if execution.device == "auto":
+        if DEVICES["cuda"].provider not in available:
+            if execution.strict:
+                raise DeviceError(
+                    f"no CUDA in the installed onnxruntime ({_packages()}), and --strict refuses the CPU: "
+                    f"{repair('gpu')}; or name the device"
+                )
+            return "cpu"
+        device = "cuda"
+    else:
+        device = execution.device
+        _check_listed(device, available)
+    _preload(runtime)
+    if reason := loading_problem(device):
+        if execution.device == "auto" and not execution.strict:
+            _warn_of_fallback(reason)
+            return "cpu"
+        raise DeviceError(f"{device} is not usable: {reason}{_OR_CPU}")
+    return device
+
+
+def _check_listed(device: str, available: list[str]) -> None:
+    kind = DEVICES[device]
+    if kind.provider in available:
+        return
+    if kind.platform not in ("", sys.platform):
+        system = {"darwin": "macOS", "win32": "Windows"}[kind.platform]
+        raise DeviceError(f"{device} is only there on {system}; use --device cpu")
+    several = " (several overwrite each other)" if len(installed_packages()) > 1 else ""
+    raise DeviceError(
+        f"{device} was asked for, but the installed onnxruntime ({_packages()}){several} has no {kind.provider}: "
+        f"{repair(kind.extra)}; or use --device cpu"
+    )
+
+
+def _packages() -> str:
+    return ", ".join(f"{name} {version}" for name, version in installed_packages().items()) or "none"
+
+
+def _warn_of_fallback(reason: str) -> None:
+    warnings.warn(
+        f"CUDA is there but not usable, so this runs on the CPU: {reason}; --device cpu silences this",
+        DeviceWarning,
+        stacklevel=_caller(),
+    )
+
+
+def _caller() -> int:
+    """Stack level of the first function outside this package, for a warning of the calling function."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001 - `warnings` itself can do this since Python 3.12
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("salgan_edge."):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _preload(runtime: Any) -> None:
+    """Load the CUDA libraries that pip installed; what is missing is found by `loading_problem`."""
     if hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()
-    return [_PROVIDERS["cuda"], _PROVIDERS["cpu"]]
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            runtime.preload_dlls()
+        for line in output.getvalue().splitlines():
+            _log.debug("%s", line)
+
+
+def _providers(
+    device: str, execution: Execution, graph: Path | bytes, name: str, *, capture: bool
+) -> list[tuple[str, dict[str, str]]]:
+    """Execution providers with their options, the preferred one first."""
+    if device == "cpu":
+        return [(CPU_PROVIDER, {})]
+    kind = DEVICES[device]
+    options = dict(execution.options)
+    if device == "tensorrt" and not any(key.startswith("trt_engine_cache") for key in options):
+        # With `capture`, the session is made a second time.
+        options = {**_engine_cache(graph, name, quiet=capture), **options}
+    if capture:
+        options["trt_cuda_graph_enable" if device == "tensorrt" else "enable_cuda_graph"] = "1"
+    number = {key: value for key, value in options.items() if key == "device_id"}
+    return [(kind.provider, options), *((other, number) for other in kind.beside), (CPU_PROVIDER, {})]
+
+
+def _engine_cache(graph: Path | bytes, name: str, *, quiet: bool) -> dict[str, str]:
+    """Options that keep TensorRT's engines, which take minutes to build.
+
+    TensorRT names the files by graph and GPU, but would load what another version left.
+    """
+    from importlib import metadata  # noqa: PLC0415 - for TensorRT only
+
+    content = graph.read_bytes() if isinstance(graph, Path) else graph
+    versions = "-".join(f"{package}-{version}" for package, version in installed_packages().items())
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        versions += f"-tensorrt-{metadata.version('tensorrt-cu13-libs')}"
+    folder = cache_folder() / "tensorrt" / f"{hashlib.sha256(content).hexdigest()[:16]}-{versions}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        empty = not any(folder.iterdir())
+        # TensorRT says so only once the engine is built.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise DeviceError(
+            f"TensorRT's engines cannot be kept in {folder}: {error.strerror or error}; "
+            "set SALGAN_EDGE_CACHE to a folder that can be written"
+        ) from error
+    if empty and not quiet:
+        _log.warning(
+            "TensorRT builds its engines for %s, once; this takes minutes (kept in %s)", name, folder
+        )
+    return {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder),
+    }
+
+
+@contextlib.contextmanager
+def _default_log(runtime: Any, *, quiet: bool) -> Iterator[None]:
+    """Keep onnxruntime's log of providers that do not load off standard error, where `quiet`."""
+    if quiet:
+        runtime.set_default_logger_severity(_FATAL)
+    try:
+        yield
+    finally:
+        if quiet:
+            runtime.set_default_logger_severity(_WARNING)
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error of onnxruntime says, without the place and function in its source."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\S+:\d+ [^()]*\([^()]*\) ", "", line)

@@ -18,6 +18,7 @@ import pytest
 
 from salgan_edge import SaliencyPredictor, archive, bundle, place, samples, stored_zip
 from salgan_edge.bundle import Bundle, Manifest, default_bundle
+from salgan_edge.devices import Execution
 from salgan_edge.errors import BundleError, BundleFormatError, BundleIntegrityError, OutputError, PromptError
 from salgan_edge.session import GraphSession
 
@@ -276,7 +277,7 @@ def test_which_files_a_bundle_has(tmp_path, files, error, message):
 
 def test_graph_that_is_none_is_named():
     with pytest.raises(BundleFormatError, match=r"onnxruntime cannot load generator\.onnx"):
-        GraphSession(b"garbage", "cpu", name="generator.onnx")
+        GraphSession(b"garbage", Execution("cpu"), name="generator.onnx")
 
 
 # What is refused

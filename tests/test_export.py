@@ -25,6 +25,7 @@ from salgan_edge.train.networks.text_encoder import (  # noqa: E402
 
 from salgan_edge import SaliencyPredictor, cli, contract, samples  # noqa: E402
 from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
+from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import CheckpointError, ExportError, OutputError, ParityError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
@@ -53,7 +54,7 @@ def test_default_bundle_is_the_released_checkpoint():
     text = predictor.embed(["a spoon", "a cup of coffee on a table"])
     assert np.abs(text - expected.numpy()).max() <= parity.EMBEDDING_TOLERANCE
     photo = samples.load("coffee")
-    session = GraphSession(default_bundle() / "generator.onnx", "cpu")
+    session = GraphSession(default_bundle() / "generator.onnx", Execution("cpu"))
     got = session.run(contract.SALIENCY, {contract.IMAGE: photo[None], contract.TEXT_EMBEDDING: text[None]})
     with torch.inference_mode():
         maps = generator(torch.from_numpy(photo)[None], torch.from_numpy(text)[None])
@@ -69,7 +70,7 @@ def test_generator_graph(tiny_bundle, batch, prompts, shape):
     text[0, 0] = 0
     with torch.inference_mode():
         expected = random_generator()(torch.from_numpy(image), torch.from_numpy(text)).numpy()
-    session = GraphSession(tiny_bundle / "generator.onnx", "cpu")
+    session = GraphSession(tiny_bundle / "generator.onnx", Execution("cpu"))
     got = session.run(contract.SALIENCY, {contract.IMAGE: image, contract.TEXT_EMBEDDING: text})
     assert got.shape == (batch, prompts, 8, 8)
     assert got.std() > 0.01
@@ -83,7 +84,7 @@ def test_text_encoder_graph(tiny_bundle, tiny_text_encoder, count):
     with torch.inference_mode():
         expected = load_text_model(tiny_text_encoder)(input_ids=torch.from_numpy(ids)).text_embeds.numpy()
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    got = GraphSession(tiny_bundle / "text_encoder.onnx", "cpu").run(
+    got = GraphSession(tiny_bundle / "text_encoder.onnx", Execution("cpu")).run(
         contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids}
     )
     assert np.abs(got - expected).max() < parity.EMBEDDING_TOLERANCE
@@ -101,10 +102,10 @@ def test_graphs_keep_the_contract(tiny_bundle):
             assert properties[contract.META_CONTRACT] == "1"
             # No stack trace, hence no path of the exporting machine, came along.
             assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
-        generator = GraphSession(folder / "generator.onnx", "cpu")
+        generator = GraphSession(folder / "generator.onnx", Execution("cpu"))
         assert generator.inputs["image"] == ("tensor(uint8)", ("batch", "height", "width", 3))
         assert generator.inputs["text_embedding"] == ("tensor(float)", ("batch", "prompts", 512))
-        text_encoder = GraphSession(folder / "text_encoder.onnx", "cpu")
+        text_encoder = GraphSession(folder / "text_encoder.onnx", Execution("cpu"))
         assert text_encoder.inputs["input_ids"] == ("tensor(int64)", ("prompts", 77))
         assert text_encoder.outputs["text_embedding"][1][-1] == 512
 
@@ -159,7 +160,8 @@ def test_weights_are_stored_exactly(operator, kind, expected, tmp_path):
     onnx.save(model, tmp_path / "after.onnx")
     assert stored(model) == expected
     before, after = (
-        GraphSession(tmp_path / f"{name}.onnx", "cpu").run("o", {"x": inputs}) for name in ("before", "after")
+        GraphSession(tmp_path / f"{name}.onnx", Execution("cpu")).run("o", {"x": inputs})
+        for name in ("before", "after")
     )
     assert np.array_equal(before, after)
 
@@ -386,7 +388,7 @@ def test_one_file_that_is_something_else(tiny_checkpoint, tmp_path):
 
 def test_export_leaves_a_receipt(tiny_bundle):
     """What `verify` finds of a real export; details are in test_verify.py and test_report.py."""
-    report = verify_bundle(tiny_bundle, "cpu", 1)
+    report = verify_bundle(tiny_bundle, Execution("cpu", 1))
     assert {check.status for check in report.checks} == {"ok"}
     receipt = json.loads((tiny_bundle / "report.json").read_text())
     manifest = Bundle.open(tiny_bundle).manifest

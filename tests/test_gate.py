@@ -118,9 +118,10 @@ def test_scores_are_those_of_the_evaluation(gaze_data, tiny_bundle):
 
 
 def grids(bundle, one, vectors):
+    from salgan_edge.devices import Execution
     from salgan_edge.session import GraphSession
 
-    session = GraphSession(bundle / "generator.onnx", "cpu")
+    session = GraphSession(bundle / "generator.onnx", Execution("cpu"))
     return session.run("saliency", {"image": one.photo[None], "text_embedding": vectors[None]})[0]
 
 

@@ -20,6 +20,7 @@ from salgan_edge.train.networks.preprocess import Preprocess  # noqa: E402
 
 from salgan_edge import contract, samples  # noqa: E402
 from salgan_edge.bundle import default_bundle  # noqa: E402
+from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import ExportError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 
@@ -132,7 +133,7 @@ def test_constants_are_folded_whatever_their_size():
     assert sorted(node.op_type for node in model.graph.node) == ["Add", "Exp", "Mul", "Sigmoid"]
     with torch.inference_mode():
         expected = module(x[:1]).numpy()
-    got = GraphSession(model.SerializeToString(), "cpu").run("y", {"x": x[:1].numpy()})
+    got = GraphSession(model.SerializeToString(), Execution("cpu")).run("y", {"x": x[:1].numpy()})
     assert np.allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -175,7 +176,7 @@ def first_layers(path):
     model = onnx.load(path)
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     part = onnx.utils.Extractor(model).extract_model([contract.IMAGE], [first.input[0]])
-    return GraphSession(part.SerializeToString(), "cpu"), first.input[0]
+    return GraphSession(part.SerializeToString(), Execution("cpu")), first.input[0]
 
 
 def random_sizes(count):
@@ -222,7 +223,9 @@ def test_opset(opset):
     dimensions = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("h", min=2)},)
     model = convert(module, (image,), ["image"], "pixels", dimensions, opset)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
-    got = GraphSession(model.SerializeToString(), "cpu").run("pixels", {"image": image.numpy()[:1]})
+    got = GraphSession(model.SerializeToString(), Execution("cpu")).run(
+        "pixels", {"image": image.numpy()[:1]}
+    )
     assert np.abs(got - module(image[:1]).numpy()).max() < 1e-4
 
 
@@ -258,7 +261,7 @@ def test_oldest_onnxruntime(tmp_path, tiny_bundle):
     ids[:, 0] = 49406
     ids[0, 1:4], ids[1, 1:76] = (320, 2368, 7), 518
     for folder in (Path(str(default_bundle())), tiny_bundle):
-        sessions = {name: GraphSession(folder / name, "cpu") for name in GRAPHS}
+        sessions = {name: GraphSession(folder / name, Execution("cpu")) for name in GRAPHS}
         values = {contract.INPUT_IDS: ids, contract.IMAGE: samples.load("coffee")[None]}
         text = sessions[contract.TEXT_ENCODER_FILE].run(contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids})
         values[contract.TEXT_EMBEDDING] = text[None] + random.normal(size=(1, 1, 512)).astype(np.float32) / 99

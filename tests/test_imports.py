@@ -8,7 +8,7 @@ import sys
 import pytest
 
 RUNTIME = (
-    "salgan_edge", "salgan_edge.archive", "salgan_edge.bundle", "salgan_edge.contract", "salgan_edge.errors", "salgan_edge.files",
+    "salgan_edge", "salgan_edge.archive", "salgan_edge.binding", "salgan_edge.bundle", "salgan_edge.contract", "salgan_edge.devices", "salgan_edge.errors", "salgan_edge.files",
     "salgan_edge.images", "salgan_edge.metrics", "salgan_edge.place", "salgan_edge.predictor", "salgan_edge.prompts",
     "salgan_edge.render", "salgan_edge.stored_zip", "salgan_edge.cli.bake", "salgan_edge.cli.bundle",
     "salgan_edge.verification.checks", "salgan_edge.verification.contents", "salgan_edge.verification.contract_checks", "salgan_edge.verification.golden",

@@ -30,6 +30,7 @@ from salgan_edge.export.write import export_bundle  # noqa: E402
 
 from salgan_edge import SaliencyPredictor, cli, contract, samples  # noqa: E402
 from salgan_edge.bundle import Bundle  # noqa: E402
+from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import ExportError, PrecisionError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
@@ -327,13 +328,13 @@ def test_variants_keep_the_contract(tmp_path, graphs, tokenizer, kind):
         assert {opset.domain: opset.version for opset in graph.opset_import}.get("", 0) == contract.OPSET
         (tmp_path / file).write_bytes(graph.SerializeToString())
     for file in FILES:
-        session = GraphSession(tmp_path / file, "cpu")
+        session = GraphSession(tmp_path / file, Execution("cpu"))
         before = GraphRun(graphs[file])._session
         assert [(i.name, i.type, i.shape) for i in session._session.get_inputs()] == [
             (i.name, i.type, i.shape) for i in before.get_inputs()
         ]
         assert session._session.get_outputs()[0].type == "tensor(float)"
-    generator = GraphSession(tmp_path / contract.GENERATOR_FILE, "cpu")
+    generator = GraphSession(tmp_path / contract.GENERATOR_FILE, Execution("cpu"))
     for batch, prompts in ((1, 1), (2, 3)):
         images = np.repeat(samples.load("chelsea")[None], batch, axis=0)
         vectors = np.repeat(image_and_text(prompts=prompts)[contract.TEXT_EMBEDDING], batch, axis=0)

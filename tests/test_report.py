@@ -25,6 +25,7 @@ from salgan_edge.export.report import shell_line  # noqa: E402
 from salgan_edge.export.report_page import render_markdown  # noqa: E402
 
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E402
+from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
 from salgan_edge.verification.golden import GoldenData  # noqa: E402
@@ -103,7 +104,7 @@ def test_graph_figures_can_be_counted_again(made, report, name):
     assert facts["macs"] == count_macs(folder / name) > 1e7
     assert facts["opset"] == {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     # As onnxruntime, another reader, sees them.
-    session = GraphSession(folder / name, "cpu")
+    session = GraphSession(folder / name, Execution("cpu"))
     kinds = {"uint8": "tensor(uint8)", "float32": "tensor(float)", "int64": "tensor(int64)"}
     for found, expected in ((facts["inputs"], session.inputs), (facts["outputs"], session.outputs)):
         assert {t["name"]: (kinds[t["dtype"]], tuple(t["shape"])) for t in found} == expected

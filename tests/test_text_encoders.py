@@ -25,6 +25,7 @@ from salgan_edge.export.write import export_bundle  # noqa: E402
 
 from salgan_edge import contract  # noqa: E402
 from salgan_edge.bundle import default_bundle  # noqa: E402
+from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import ExportError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
@@ -336,7 +337,7 @@ def exported(request, tmp_path_factory):
         TextEncoderGraph(loaded), text_encoder_example(49408), [contract.INPUT_IDS], contract.TEXT_EMBEDDING,
         TEXT_ENCODER_DIMENSIONS,
     )  # fmt: skip
-    return model, GraphSession(graph.SerializeToString(), "cpu")
+    return model, GraphSession(graph.SerializeToString(), Execution("cpu"))
 
 
 def run(session, ids):
@@ -414,7 +415,7 @@ def test_vit_b_32_at_full_size(tmp_path, tiny_checkpoint, tokenizer):
     shutil.copy(default_bundle() / "tokenizer.json", tmp_path / "clip")
     bundle = export_bundle(tmp_path / "bundle", tiny_checkpoint, str(tmp_path / "clip"))
     path = tmp_path / "bundle" / contract.TEXT_ENCODER_FILE
-    session = GraphSession(path, "cpu")
+    session = GraphSession(path, Execution("cpu"))
     assert session.inputs[contract.INPUT_IDS] == ("tensor(int64)", ("prompts", 77))
     assert bundle.manifest.embedding_dimension == 512
     written = ClipTokenizer(tmp_path / "bundle" / contract.TOKENIZER_FILE)

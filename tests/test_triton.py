@@ -20,6 +20,7 @@ from salgan_edge.export.triton import write_triton_repository  # noqa: E402
 
 from salgan_edge import cli, contract, samples  # noqa: E402
 from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
+from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import ExportError, OutputError  # noqa: E402
 from salgan_edge.images import write_image  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
@@ -46,7 +47,7 @@ def repository(bundle, tmp_path_factory):
 @pytest.fixture(scope="module")
 def graphs(repository):
     return {
-        name: GraphSession(repository / name / "1" / "model.onnx", "cpu", 1)
+        name: GraphSession(repository / name / "1" / "model.onnx", Execution("cpu", 1))
         for name in (TEXT_ENCODER, GENERATOR)
     }
 

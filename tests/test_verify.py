@@ -17,8 +17,9 @@ onnx = pytest.importorskip("onnx")
 
 from salgan_edge import archive, contract, session  # noqa: E402
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E402
+from salgan_edge.devices import Execution, installed_packages  # noqa: E402
 from salgan_edge.errors import BundleFormatError, BundleIntegrityError, DeviceError  # noqa: E402
-from salgan_edge.session import GraphSession, installed_packages  # noqa: E402
+from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
 from salgan_edge.verification.golden import NO_TEXT, GoldenData, GoldenPair  # noqa: E402
 from salgan_edge.verification.graph_header import read_opset  # noqa: E402
@@ -109,7 +110,7 @@ def detail(report, name):
 
 
 def test_good_bundle_passes(good):
-    report = verify_bundle(good, "cpu", 1)
+    report = verify_bundle(good, Execution("cpu", 1))
     assert report.passed
     assert states(report) == dict.fromkeys(
         [
@@ -141,8 +142,9 @@ def test_needs_neither_torch_nor_onnx(good):
         f"place = Path({str(good)!r})\n"
         "assert not inspect_bundle(place).problems\n"
         "assert 'onnxruntime' not in sys.modules and 'numpy' not in sys.modules\n"
+        "from salgan_edge.devices import Execution\n"
         "from salgan_edge.verification.verify import verify_bundle\n"
-        "assert verify_bundle(place, 'cpu', 1).passed\n"
+        "assert verify_bundle(place, Execution('cpu', 1)).passed\n"
         "assert 'onnxruntime' in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -151,14 +153,16 @@ def test_needs_neither_torch_nor_onnx(good):
 
 def test_one_file_bundle(good, tmp_path):
     archive.pack(Bundle.open(good), tmp_path / "x.salgan")
-    assert states(verify_bundle(tmp_path / "x.salgan", "cpu", 1)) == states(verify_bundle(good, "cpu", 1))
+    assert states(verify_bundle(tmp_path / "x.salgan", Execution("cpu", 1))) == states(
+        verify_bundle(good, Execution("cpu", 1))
+    )
     assert inspect_bundle(tmp_path / "x.salgan").files == inspect_bundle(good).files
 
 
 def test_without_text_encoder(good, tmp_path):
     """What is not there is neither passed nor failed; the maps are checked with the stored vectors."""
     archive.pack(Bundle.open(good), tmp_path / "x.salgan", without_text_encoder=True)
-    report = verify_bundle(tmp_path / "x.salgan", "cpu", 1)
+    report = verify_bundle(tmp_path / "x.salgan", Execution("cpu", 1))
     absent = {check.name for check in report.checks if check.status == "absent"}
     assert absent == {
         "contract of text_encoder.onnx", "tokenizer", "golden tokens", "golden text vectors",
@@ -188,7 +192,7 @@ def test_older_bundle_without_golden_outputs(copy, run):
 def test_changed_weight_with_a_new_hash(copy):
     change_graph(copy, "generator.onnx", spoil(1.01))
     remake_hashes(copy)
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert failed(report) == {"golden maps"}
     assert "the difference is too large" in detail(report, "golden maps")
 
@@ -206,13 +210,17 @@ def test_changed_text_encoder_with_a_new_hash(copy):
 
     change_graph(copy, "text_encoder.onnx", shift)
     remake_hashes(copy)
-    assert failed(verify_bundle(copy, "cpu", 1)) == {"golden text vectors"}
+    assert failed(verify_bundle(copy, Execution("cpu", 1))) == {"golden text vectors"}
 
 
 def test_changed_file_hides_nothing(copy):
     change_graph(copy, "generator.onnx", spoil(1.01))
     (copy / "report.md").unlink()
-    assert failed(verify_bundle(copy, "cpu", 1)) == {"file generator.onnx", "file report.md", "golden maps"}
+    assert failed(verify_bundle(copy, Execution("cpu", 1))) == {
+        "file generator.onnx",
+        "file report.md",
+        "golden maps",
+    }
 
 
 def test_swapped_graph(copy):
@@ -225,7 +233,7 @@ def test_swapped_graph(copy):
 
     change_graph(copy, "generator.onnx", rename)
     remake_hashes(copy)
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert failed(report) == {"contract of generator.onnx"}
     assert "bundle_id is 0123456789abcdef" in detail(report, "contract of generator.onnx")
 
@@ -233,7 +241,7 @@ def test_swapped_graph(copy):
 def test_other_graph_in_its_place(copy):
     shutil.copy(copy / "text_encoder.onnx", copy / "generator.onnx")
     remake_hashes(copy)
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert failed(report) == {"contract of generator.onnx", "golden maps"}
     assert "inputs input_ids: image, text_embedding were expected" in detail(
         report, "contract of generator.onnx"
@@ -252,7 +260,7 @@ def change_vocabulary(folder, first, second):
 
 def test_changed_tokenizer(copy):
     change_vocabulary(copy, "spoon</w>", "fork</w>")
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert failed(report) == {"golden tokens"}
     assert detail(report, "golden tokens") == "1 of 5 texts have other tokens, the first is 'a spoon'"
 
@@ -264,7 +272,7 @@ def test_tokenizer_with_another_end(copy):
     del raw["files"]["golden.npz"]
     (copy / "bundle.json").write_text(json.dumps(raw))
     change_vocabulary(copy, "<|endoftext|>", "zebra</w>")
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert failed(report) == {"tokenizer"}
     assert "does not read its vector at the end token" in detail(report, "tokenizer")
 
@@ -272,7 +280,7 @@ def test_tokenizer_with_another_end(copy):
 def test_tokenizer_that_is_none(copy):
     (copy / "tokenizer.json").write_text("{}")
     remake_hashes(copy)
-    assert failed(verify_bundle(copy, "cpu", 1)) == {"tokenizer", "golden tokens"}
+    assert failed(verify_bundle(copy, Execution("cpu", 1))) == {"tokenizer", "golden tokens"}
 
 
 def test_another_contract_version(copy):
@@ -282,14 +290,14 @@ def test_another_contract_version(copy):
 
     change_graph(copy, "generator.onnx", raise_version)
     remake_hashes(copy)
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert failed(report) == {"contract of generator.onnx"}
     assert "contract_version is 2, 1 was expected" in detail(report, "contract of generator.onnx")
 
 
 def test_manifest_of_another_contract_version(copy):
     remake_hashes(copy, contract_version=2)
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert failed(report) == {"manifest"}
     assert not report.passed
     assert "contract version 2" in detail(report, "manifest")
@@ -298,7 +306,7 @@ def test_manifest_of_another_contract_version(copy):
 def test_missing_golden_outputs(copy):
     """Listed but not there, in contrast to an older bundle."""
     (copy / "golden.npz").unlink()
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert failed(report) == {
         "file golden.npz",
         "golden tokens",
@@ -312,7 +320,7 @@ def test_golden_outputs_that_are_none(copy):
     for content in (b"", b"no zip at all", (copy / "golden.npz").read_bytes()[:-100]):
         (copy / "golden.npz").write_bytes(content)
         remake_hashes(copy)
-        report = verify_bundle(copy, "cpu", 1)
+        report = verify_bundle(copy, Execution("cpu", 1))
         assert failed(report) == {"golden tokens", "golden text vectors", "golden maps"}
         assert "golden.npz cannot be read" in detail(report, "golden maps")
 
@@ -346,7 +354,7 @@ def test_nan(copy, run):
 def test_graph_that_breaks_the_contract(copy, change, expected):
     change_graph(copy, "generator.onnx", change)
     remake_hashes(copy)
-    report = verify_bundle(copy, "cpu", 1)
+    report = verify_bundle(copy, Execution("cpu", 1))
     assert "contract of generator.onnx" in failed(report)
     assert expected in detail(report, "contract of generator.onnx")
 
@@ -369,7 +377,7 @@ def test_no_bundle(tmp_path, run):
 @pytest.mark.skipif("onnxruntime-gpu" in installed_packages(), reason="a package with CUDA is installed")
 def test_device_that_is_not_there(good, run):
     with pytest.raises(DeviceError, match="has no CUDA"):
-        verify_bundle(good, "cuda")
+        verify_bundle(good, Execution("cuda"))
     code, _, err = run("verify", good, "--device", "cuda")
     assert code == 1
     assert err.startswith("error: cuda was asked for")
@@ -400,12 +408,12 @@ def test_command_on_a_changed_bundle(copy, run):
 )
 def test_embedded_bundle_has_golden_outputs_and_passes():
     """Runs as soon as the embedded bundle is exported anew."""
-    report = verify_bundle(None, "cpu")
+    report = verify_bundle(None, Execution("cpu"))
     assert set(states(report).values()) == {"ok"}
 
 
 def test_embedded_bundle_passes():
-    assert verify_bundle(None, "cpu").passed
+    assert verify_bundle(None, Execution("cpu")).passed
 
 
 # Providers
@@ -428,7 +436,7 @@ def test_node_providers(name, source, monkeypatch, tmp_path):
         },
         "text_encoder.onnx": {"input_ids": np.zeros((1, 77), np.int64)},
     }[name]
-    graph = GraphSession(default_bundle() / name, "cpu", 1, traced=True)
+    graph = GraphSession(default_bundle() / name, Execution("cpu", 1), traced=True)
     # Runs before do not count twice.
     graph.run(next(iter(graph.outputs)), inputs)
     found = graph.node_providers(inputs)

@@ -12,9 +12,11 @@ from salgan_edge._version import __version__
 from salgan_edge.cli import bundle, data
 from salgan_edge.cli.bake import bake
 from salgan_edge.cli.distill import distill
+from salgan_edge.cli.doctor import doctor
 from salgan_edge.cli.evaluate import evaluate
 from salgan_edge.cli.export import export
 from salgan_edge.cli.inspect import inspect
+from salgan_edge.cli.messages import show_log
 from salgan_edge.cli.predict import predict
 from salgan_edge.cli.train import train
 from salgan_edge.cli.verify import verify
@@ -54,6 +56,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(inspect)
 app.command()(verify)
+app.command()(doctor)
 app.command()(train)
 app.command()(distill)
 app.add_typer(bundle.app)
@@ -65,6 +68,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    show_log(debug=debug)
     if not debug:
         # OpenCV's own lines about a damaged file would stand beside ours.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")

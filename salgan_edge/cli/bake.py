@@ -7,6 +7,15 @@ from typing import Annotated
 
 import typer
 
+from salgan_edge.cli.execution import (
+    DeviceName,
+    DeviceOption,
+    ProviderOptions,
+    StrictOption,
+    ThreadsOption,
+    execution_of,
+)
+from salgan_edge.cli.messages import one_line_warnings
 from salgan_edge.errors import InputError, OutputError, PromptError
 
 __all__ = ["bake"]
@@ -26,6 +35,10 @@ def bake(
         Path | None,
         typer.Option("--bundle", "-b", help="Bundle folder or .salgan file; default: the embedded one."),
     ] = None,
+    device: DeviceOption = DeviceName.cpu,
+    threads: ThreadsOption = None,
+    strict: StrictOption = False,
+    provider_option: ProviderOptions = None,
 ) -> None:
     """Encode texts now, so that predict --prompts needs no text encoder.
 
@@ -37,13 +50,13 @@ def bake(
         )
     if not texts and file is None:
         raise typer.BadParameter("give at least one text, or --file", param_hint="TEXT")
-    from salgan_edge.cli.predict import one_line_warnings  # noqa: PLC0415
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
 
+    execution = execution_of(device.value, threads, strict, provider_option)
     wanted = [*(texts or []), *(_lines(file) if file else [])]
     _check_older(output)
     with one_line_warnings():
-        pack = SaliencyPredictor.load(bundle, device="cpu").bake(list(dict.fromkeys(wanted)))
+        pack = SaliencyPredictor.load(bundle, execution=execution).bake(list(dict.fromkeys(wanted)))
     pack.save(output)
     plural = "" if len(pack.texts) == 1 else "s"
     typer.echo(f"{output}: {len(pack.texts)} text{plural} of bundle {pack.bundle_id}")

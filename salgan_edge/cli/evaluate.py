@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from salgan_edge.cli.execution import (
+    DeviceName,
+    DeviceOption,
+    ProviderOptions,
+    StrictOption,
+    ThreadsOption,
+    execution_of,
+)
 from salgan_edge.cli.extras import needs
+from salgan_edge.cli.messages import one_line_warnings
 from salgan_edge.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from salgan_edge.devices import Execution
     from salgan_edge.train.data.gaze import GazeFolder, GazePair
     from salgan_edge.train.evaluation.models import BundleModel
     from salgan_edge.train.evaluation.pointing import DetectedBoxes
@@ -70,7 +80,10 @@ def evaluate(
     ] = False,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap samples, drawn by photo.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all allowed.")] = None,
+    device: DeviceOption = DeviceName.auto,
+    threads: ThreadsOption = None,
+    strict: StrictOption = False,
+    provider_option: ProviderOptions = None,
 ) -> None:
     """Score bundles against where people really looked.
 
@@ -86,6 +99,7 @@ def evaluate(
         raise typer.BadParameter(
             f"{sheet} has no suffix of an image: .jpg or .png was expected", param_hint="--sheet"
         )
+    execution = execution_of(device.value, threads, strict, provider_option)
     from salgan_edge.train.data.gaze import GazeFolder  # noqa: PLC0415
     from salgan_edge.train.evaluation import paper_tables as tables  # noqa: PLC0415
     from salgan_edge.train.evaluation.bootstrap import Bootstrap  # noqa: PLC0415
@@ -94,7 +108,8 @@ def evaluate(
     from salgan_edge.train.evaluation.table import text_table, write_csv  # noqa: PLC0415
 
     folders = [GazeFolder(folder) for folder in data]
-    bundles = _bundles(bundle, compare or [], threads)
+    with one_line_warnings():
+        bundles = _bundles(bundle, compare or [], execution)
     boxes = _boxes(objects, objects_cache)
     chosen = baseline or [kind for kind in _Baseline if kind is not _Baseline.none]
     evaluation = evaluate_folders(
@@ -122,13 +137,13 @@ def evaluate(
         _write_sheet(sheet, bundles, folders, split.value, sheet_photos)
 
 
-def _bundles(bundle: Path | None, compare: Sequence[str], threads: int | None) -> list[BundleModel]:
+def _bundles(bundle: Path | None, compare: Sequence[str], execution: Execution) -> list[BundleModel]:
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
     from salgan_edge.train.evaluation.models import BundleModel  # noqa: PLC0415
 
     models: list[BundleModel] = []
     for label, place in [("", bundle), *(_labelled(value) for value in compare)]:
-        predictor = SaliencyPredictor.load(place, threads=threads)
+        predictor = SaliencyPredictor.load(place, execution=execution)
         name = label or predictor.bundle.manifest.name
         if any(model.name == name for model in models):
             if label:

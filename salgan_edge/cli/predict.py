@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from salgan_edge.cli.execution import (
+    DeviceName,
+    DeviceOption,
+    ProviderOptions,
+    StrictOption,
+    ThreadsOption,
+    execution_of,
+)
+from salgan_edge.cli.messages import one_line_warnings
 from salgan_edge.errors import ImageError, OutputError, SalganEdgeError
 
 if TYPE_CHECKING:
@@ -21,13 +29,7 @@ if TYPE_CHECKING:
     from salgan_edge.prompts import PromptPack
     from salgan_edge.result import SaliencyResult
 
-__all__ = ["one_line_warnings", "predict"]
-
-
-class _Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+__all__ = ["predict"]
 
 
 class _MapFormat(StrEnum):
@@ -66,8 +68,10 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per image and text.")
     ] = False,
-    device: Annotated[_Device, typer.Option(help="Where to run.")] = _Device.auto,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all allowed.")] = None,
+    device: DeviceOption = DeviceName.auto,
+    threads: ThreadsOption = None,
+    strict: StrictOption = False,
+    provider_option: ProviderOptions = None,
 ) -> None:
     """Predict where people look in images when told a text.
 
@@ -78,6 +82,7 @@ def predict(
     from salgan_edge.cli.arguments import expand_images, split_arguments  # noqa: PLC0415
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
 
+    execution = execution_of(device.value, threads, strict, provider_option)
     words, texts = split_arguments(arguments, text or [])
     files = expand_images(words)
     if texts == [None] and len(words) > 1 and Path(words[-1]).is_dir():
@@ -87,7 +92,7 @@ def predict(
         texts = list(pack.texts)
     names = _Names(output, files, texts)
     with one_line_warnings():
-        predictor = SaliencyPredictor.load(bundle, device=device.value, threads=threads, prompts=pack)
+        predictor = SaliencyPredictor.load(bundle, prompts=pack, execution=execution)
     suffix = f".{(map_format or _MapFormat.png).value}" if save_map or map_format else None
     failed = 0
     with _lines(files, bar=len(files) > 1 and not as_json) as (ordered, show):
@@ -142,16 +147,6 @@ def _lines(files: list[Path], *, bar: bool) -> Iterator[tuple[Iterable[Path], Ca
             typer.echo(line, err=err)
 
 
-@contextlib.contextmanager
-def one_line_warnings() -> Iterator[None]:
-    """Show warnings of this package as one line each, without the place in the code."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        typer.echo(f"warning: {message}", err=True)
-
-
 def _record(
     file: Path, result: SaliencyResult, paths: dict[str, Path], predictor: SaliencyPredictor
 ) -> dict[str, Any]:
@@ -166,6 +161,7 @@ def _record(
         "milliseconds": {stage: round(time, 3) for stage, time in result.milliseconds.items()},
         **{what: str(path) for what, path in paths.items()},
         "device": predictor.device,
+        **({} if predictor.placement is None else {"operators": predictor.placement}),
         "bundle": predictor.bundle.manifest.bundle_id,
     }
 

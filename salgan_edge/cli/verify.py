@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from salgan_edge.cli.execution import (
+    DeviceName,
+    DeviceOption,
+    ProviderOptions,
+    StrictOption,
+    ThreadsOption,
+    execution_of,
+)
+from salgan_edge.cli.messages import one_line_warnings
 
 if TYPE_CHECKING:
     from salgan_edge.verification.verify import VerifyReport
@@ -17,18 +26,14 @@ __all__ = ["verify"]
 _MARKS = {"ok": "ok", "fail": "FAIL", "absent": "--", "skipped": "skip"}
 
 
-class _Device(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
 def verify(
     bundle: Annotated[
         Path | None, typer.Argument(help="Bundle folder or .salgan file; default: the embedded one.")
     ] = None,
-    device: Annotated[_Device, typer.Option(help="Where to run.")] = _Device.auto,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all allowed.")] = None,
+    device: DeviceOption = DeviceName.auto,
+    threads: ThreadsOption = None,
+    strict: StrictOption = False,
+    provider_option: ProviderOptions = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check a bundle on this machine: hashes, contract, golden outputs, execution providers.
@@ -37,11 +42,11 @@ def verify(
 
     Needs neither PyTorch nor onnx. The exit code is 0 if nothing failed, 1 otherwise.
     """
-    from salgan_edge.cli.predict import one_line_warnings  # noqa: PLC0415
     from salgan_edge.verification.verify import verify_bundle  # noqa: PLC0415
 
+    execution = execution_of(device.value, threads, strict, provider_option)
     with one_line_warnings():
-        report = verify_bundle(bundle, device.value, threads)
+        report = verify_bundle(bundle, execution)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
     else:

@@ -50,11 +50,13 @@ _TOLERANCES = {
 
 
 def tolerance_for(precision: str, device: str) -> Tolerance:
-    """Limits for a bundle's precision and a device (``cpu`` or ``cuda``).
+    """Limits for a bundle's precision and a device.
 
-    A precision that is not known has those of ``int8``.
+    A precision that is not known has those of ``int8``. Every device but the CPU has those of ``cuda``:
+    they too may multiply with fewer bits (TF32, BF16).
     """
-    return _TOLERANCES.get((precision, device), _TOLERANCES["int8", device])
+    place = "cpu" if device == "cpu" else "cuda"
+    return _TOLERANCES.get((precision, place), _TOLERANCES["int8", place])
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ import numpy as np
 from salgan_edge import contract
 from salgan_edge._version import __version__
 from salgan_edge.bundle import TEXT_FILES, Manifest, default_bundle
+from salgan_edge.devices import DEVICES, Execution, installed_packages
 from salgan_edge.errors import BundleError, BundleFormatError
-from salgan_edge.session import Device, GraphSession, installed_packages
+from salgan_edge.session import GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
 from salgan_edge.verification import golden_checks
 from salgan_edge.verification.checks import Check, first_line
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["VerifyReport", "verify_bundle"]
 
 _NOT_HERE = "not in this bundle"
+_DEFAULT = Execution()
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class VerifyReport:
     name: str | None
     precision: str | None
     device: str | None
-    """Where the generator ran: ``cpu`` or ``cuda``; None where it could not be loaded."""
+    """Where the generator ran (``cpu``, ``cuda``, ...); None where it could not be loaded."""
     versions: dict[str, str]
     """Of this package, onnxruntime and Python, and the machine's kind."""
     checks: tuple[Check, ...]
@@ -61,15 +63,12 @@ class VerifyReport:
         return {"passed": self.passed, **asdict(self)}
 
 
-def verify_bundle(
-    bundle: Path | None = None, device: Device = "auto", threads: int | None = None
-) -> VerifyReport:
+def verify_bundle(bundle: Path | None = None, execution: Execution = _DEFAULT) -> VerifyReport:
     """Check a bundle's files, contract and golden outputs on this machine.
 
     Args:
         bundle: folder or ``.salgan`` file; the embedded bundle where None.
-        device: ``cpu``, ``cuda``, or ``auto`` for CUDA where it works and the CPU elsewhere.
-        threads: CPU threads; all allowed CPUs where None.
+        execution: device, threads and all else that says how to run.
 
     Returns:
         A report, also where checks failed.
@@ -85,7 +84,7 @@ def verify_bundle(
     checks = [_manifest(contents), *_files(contents)]
     generator: GraphSession | None = None
     if contents.manifest is not None:
-        run = _Run(contents, contents.manifest, device, threads)
+        run = _Run(contents, contents.manifest, execution)
         checks += run.checks()
         generator = run.sessions.get(contract.GENERATOR_FILE)
     manifest = contents.manifest
@@ -133,10 +132,8 @@ def _files(contents: Contents) -> Iterable[Check]:
 class _Run:
     """The checks that load and run the graphs."""
 
-    def __init__(self, contents: Contents, manifest: Manifest, device: Device, threads: int | None) -> None:
-        self._contents, self._manifest = contents, manifest
-        self._device: Device = device
-        self._threads = threads
+    def __init__(self, contents: Contents, manifest: Manifest, execution: Execution) -> None:
+        self._contents, self._manifest, self._execution = contents, manifest, execution
         self._tokenizer: ClipTokenizer | None = None
         self.sessions: dict[str, GraphSession] = {}
 
@@ -159,7 +156,7 @@ class _Run:
         if content is None:
             return Check(f"contract of {name}", "skipped", "the file cannot be read")
         try:
-            session = GraphSession(content, self._device, self._threads, traced=True, name=name)
+            session = GraphSession(content, self._execution, traced=True, name=name)
         except BundleError as error:
             return Check(f"contract of {name}", "fail", str(error))
         self.sessions[name] = session
@@ -226,6 +223,7 @@ class _Run:
         total = sum(found.nodes.values())
         shown = ", ".join(f"{provider} {nodes}" for provider, nodes in found.nodes.items())
         figures = asdict(found)
-        if self._device == "cuda" and not found.nodes.get("CUDAExecutionProvider"):
-            return Check(title, "fail", f"cuda was asked for and runs none of {total} operators", figures)
+        kind = DEVICES[session.device]
+        if not any(found.nodes.get(provider) for provider in (kind.provider, *kind.beside)):
+            return Check(title, "fail", f"{session.device} runs none of {total} operators", figures)
         return Check(title, "ok", f"{total} operators: {shown} (by {source})", figures)

@@ -1,0 +1,43 @@
+"""What a command says on standard error while it works."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["one_line_warnings", "show_log"]
+
+
+@contextlib.contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Show warnings of this package as one line each, without the place in the code."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        typer.echo(f"warning: {message}", err=True)
+
+
+class _Lines(logging.Handler):
+    """Shows each record as a line on standard error, wherever that goes at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record."""
+        label = {logging.WARNING: "note", logging.DEBUG: "debug"}.get(record.levelno, "note")
+        typer.echo(f"{label}: {record.getMessage()}", err=True)
+
+
+def show_log(*, debug: bool) -> None:
+    """Show what this package logs: what takes long or is lost, and everything if `debug`."""
+    log = logging.getLogger("salgan_edge")
+    log.setLevel(logging.DEBUG if debug else logging.WARNING)
+    if not any(isinstance(handler, _Lines) for handler in log.handlers):
+        log.addHandler(_Lines())
+        log.propagate = False

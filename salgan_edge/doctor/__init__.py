@@ -1,0 +1,5 @@
+"""Can this machine run the product, on which devices, and what mends what is wrong?
+
+Whatever loads foreign native code (numpy, OpenCV, onnxruntime, drivers, cameras, windows) runs in a
+subprocess with a time limit, so that a crash or a hang is a finding and not the end of the report.
+"""

@@ -1,0 +1,196 @@
+"""Cameras: which are there, whether this user may open them, and whether they give a frame."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from salgan_edge.doctor.child import ask
+
+__all__ = ["Camera", "Cameras", "gather_cameras", "probe_camera"]
+
+_MOST = 4
+"""Cameras that are tried: each may take seconds."""
+_QUERY = 0x80685600
+"""VIDIOC_QUERYCAP of Linux's videodev2.h."""
+_CAPTURES = 0x1 | 0x1000
+"""Capabilities of a node that gives pictures, in one plane or several; others give metadata."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera."""
+
+    number: int = 0
+    """What `--camera` or OpenCV calls it."""
+    device: str = ""
+    """``/dev/video0``; empty where the system has no files for cameras."""
+    name: str = ""
+    allowed: bool = True
+    """This user may open it."""
+    group: str = ""
+    """Group that the file belongs to."""
+    tried: bool = False
+    works: bool | None = None
+    """It gave a frame; None where it was not tried."""
+    captures: bool = True
+    """False for a node that gives metadata, not pictures."""
+    width: int | None = None
+    height: int | None = None
+    backend: str = ""
+    first_frame: float | None = None
+    """Milliseconds from opening to the first frame."""
+    problem: str = ""
+    stderr: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """All cameras."""
+
+    looked: bool = False
+    """False with `--no-cameras`."""
+    found: tuple[Camera, ...] = ()
+    in_video_group: bool | None = None
+    """This user is in the group ``video``; None where there is no such group."""
+
+
+def gather_cameras(timeout: float, *, usable: bool = True) -> Cameras:
+    """List cameras, and take a frame of the first ones.
+
+    Args:
+        timeout: seconds for each camera.
+        usable: OpenCV can be imported; where not, cameras are listed only.
+    """
+    # Other systems have no list: the first one is tried.
+    listed = _listed() if platform.system() == "Linux" else [Camera()]
+    found: list[Camera] = []
+    tried = 0
+    for camera in listed:
+        if usable and camera.allowed and tried < _MOST:
+            shown = _try(camera, timeout)
+            tried += shown.captures
+            found.append(shown)
+        else:
+            found.append(camera)
+    if platform.system() != "Linux":
+        found = [camera for camera in found if camera.works]
+    return Cameras(looked=True, found=tuple(found), in_video_group=_in_video_group())
+
+
+def _listed() -> list[Camera]:
+    found = []
+    for path in Path("/dev").glob("video*"):
+        number = path.name.removeprefix("video")
+        with contextlib.suppress(OSError):
+            if number.isdecimal() and stat.S_ISCHR(path.stat().st_mode):
+                found.append(
+                    Camera(
+                        number=int(number),
+                        device=str(path),
+                        name=_name(path.name),
+                        allowed=os.access(path, os.R_OK | os.W_OK),
+                        group=_group(path),
+                    )
+                )
+    return sorted(found, key=lambda camera: camera.number)
+
+
+def _name(node: str) -> str:
+    with contextlib.suppress(OSError):
+        path = Path("/sys/class/video4linux") / node / "name"
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    return ""
+
+
+def _group(path: Path) -> str:
+    with contextlib.suppress(OSError, KeyError, NotImplementedError):
+        return path.group()
+    return ""
+
+
+def _in_video_group() -> bool | None:
+    try:
+        import grp  # noqa: PLC0415 - there is none on Windows
+
+        video = grp.getgrnam("video").gr_gid
+    except (ImportError, KeyError):
+        return None
+    return os.geteuid() == 0 or video in (*os.getgroups(), os.getegid())
+
+
+def _try(camera: Camera, timeout: float) -> Camera:
+    found = ask("camera", str(camera.number), timeout=timeout)
+    values = found.values
+    captures = bool(values.get("captures", True))
+    return Camera(
+        number=camera.number,
+        device=camera.device,
+        name=camera.name,
+        allowed=camera.allowed,
+        group=camera.group,
+        tried=captures,
+        works=not found.problem if captures else None,
+        captures=captures,
+        width=values.get("width"),
+        height=values.get("height"),
+        backend=values.get("backend", ""),
+        first_frame=values.get("first_frame"),
+        problem=found.problem,
+        stderr=found.stderr,
+    )
+
+
+def probe_camera(number: int) -> dict[str, Any]:
+    """In a subprocess: one frame.
+
+    Raises:
+        OSError: the camera cannot be opened, or gives no frame.
+    """
+    linux = platform.system() == "Linux"
+    if linux and not _gives_pictures(number):
+        return {"captures": False}
+    import cv2  # noqa: PLC0415
+
+    started = time.perf_counter()
+    capture = cv2.VideoCapture(number, cv2.CAP_V4L2 if linux else cv2.CAP_ANY)
+    if not capture.isOpened():
+        raise OSError("it cannot be opened: another program may use it")
+    read, frame = capture.read()
+    milliseconds = 1000 * (time.perf_counter() - started)
+    backend = capture.getBackendName()
+    capture.release()
+    if not read or frame is None:
+        raise OSError("it opens but gives no frame: another program may use it, or the cable is loose")
+    return {
+        "captures": True,
+        "width": frame.shape[1],
+        "height": frame.shape[0],
+        "backend": backend,
+        "first_frame": round(milliseconds, 1),
+    }
+
+
+def _gives_pictures(number: int) -> bool:
+    """Whether a node of video4linux is a camera's picture, as far as it tells."""
+    import fcntl  # noqa: PLC0415 - there is none on Windows
+
+    answer = bytearray(104)
+    try:
+        node = os.open(f"/dev/video{number}", os.O_RDWR | os.O_NONBLOCK)
+    except OSError:
+        return True
+    try:
+        fcntl.ioctl(node, _QUERY, answer)
+    except OSError:
+        return True
+    finally:
+        os.close(node)
+    # The last of the fields that count: what this node, not the whole device, can do.
+    return bool(int.from_bytes(answer[88:92], "little") & _CAPTURES)

@@ -1,0 +1,351 @@
+"""Python, operating system, processor and memory. Reads files; loads nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["Processor", "Python", "System", "cpu_quota", "gather_processor", "gather_python", "gather_system"]
+
+_FEATURES = (
+    "sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_int8", "neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2",
+)  # fmt: skip
+"""What onnxruntime and OpenCV have kernels for, by Linux's names."""
+_WINDOWS_FEATURES = {37: "sse4_1", 39: "avx", 40: "avx2", 41: "avx512f", 19: "neon", 43: "asimddp"}
+_MAC_FEATURES = {
+    "hw.optional.avx2_0": "avx2",
+    "hw.optional.avx512f": "avx512f",
+    "hw.optional.arm.FEAT_DotProd": "asimddp",
+    "hw.optional.arm.FEAT_FP16": "asimdhp",
+    "hw.optional.arm.FEAT_I8MM": "i8mm",
+    "hw.optional.arm.FEAT_BF16": "bf16",
+}
+_SETTINGS = (
+    "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH",
+    "OMP_NUM_THREADS", "ORT_DISABLE_ALL", "QT_QPA_PLATFORM", "OPENCV_VIDEOIO_PRIORITY_LIST",
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS", "LD_PRELOAD",
+)  # fmt: skip
+_MANAGERS = ("apt-get", "dnf", "pacman", "apk", "brew", "winget")
+_ONLY_WHETHER = frozenset({"OPENCV_FFMPEG_CAPTURE_OPTIONS", "LD_PRELOAD"})
+"""May hold a password of a camera: only whether they are set is told."""
+
+
+@dataclass(frozen=True)
+class Python:
+    """The Python that runs this."""
+
+    version: str = ""
+    implementation: str = "CPython"
+    executable: str = ""
+    environment: str = "venv"
+    """``venv``, ``conda`` or ``system``."""
+    bits: int = 64
+    free_threaded: bool = False
+    translated: bool = False
+    """Built for Intel, run by Rosetta on an Apple chip."""
+    externally_managed: bool = False
+    """pip refuses to install here (PEP 668)."""
+    pip: str = "pip"
+    """What installs into this Python: ``pip`` only where the ``pip`` that a shell finds is this one's."""
+    pip_missing: bool = False
+    """This Python has no pip, and there is no uv either."""
+
+
+@dataclass(frozen=True)
+class System:
+    """Operating system and what surrounds it."""
+
+    kind: str = "Linux"
+    """``Linux``, ``Darwin`` or ``Windows``."""
+    name: str = ""
+    """As people call it: ``Ubuntu 24.04 LTS``."""
+    release: str = ""
+    machine: str = ""
+    """``x86_64``, ``aarch64``, ``arm64``..."""
+    libc: str = ""
+    board: str = ""
+    """Of a single-board computer, from its device tree: ``Raspberry Pi 5 Model B``."""
+    jetson: str = ""
+    """First line of ``/etc/nv_tegra_release`` of NVIDIA's Jetson boards."""
+    container: str = ""
+    """``docker``, ``podman``, ``kubernetes``, ``lxc`` or ``container``; empty outside."""
+    wsl: bool = False
+    manager: str = ""
+    """Its package manager: ``apt-get``, ``dnf``, ``pacman``, ``apk``, ``brew``, ``winget``."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """Environment variables that change how this program runs."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """CPU and memory."""
+
+    model: str = ""
+    features: tuple[str, ...] = ()
+    """Vector instructions that there are kernels for."""
+    cores: int = 0
+    """Logical CPUs of the machine."""
+    affinity: int | None = None
+    """CPUs that the scheduler may use for this process; None where the system does not tell."""
+    quota: float | None = None
+    """CPUs' worth of time that the control group allows; None without a limit."""
+    allowed: int = 0
+    """Threads that salgan-edge uses by default."""
+    memory: int | None = None
+    """Bytes of the machine."""
+    memory_free: int | None = None
+    """Bytes that programs can still get."""
+    memory_limit: int | None = None
+    """Bytes that the control group allows; None without a limit."""
+
+
+def gather_python() -> Python:
+    """Facts about this Python."""
+    environment = "system"
+    if sys.prefix != sys.base_prefix:
+        environment = "venv"
+    elif (Path(sys.prefix) / "conda-meta").is_dir():
+        environment = "conda"
+    managed = (
+        environment == "system" and (Path(sysconfig.get_path("stdlib")) / "EXTERNALLY-MANAGED").is_file()
+    )
+    pip, missing = _pip()
+    return Python(
+        version=platform.python_version(),
+        implementation=platform.python_implementation(),
+        executable=sys.executable,
+        environment=environment,
+        bits=64 if sys.maxsize > 2**32 else 32,
+        free_threaded=bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+        translated=platform.system() == "Darwin" and _sysctl("sysctl.proc_translated") == "1",
+        externally_managed=managed,
+        pip=pip,
+        pip_missing=missing,
+    )
+
+
+def _pip() -> tuple[str, bool]:
+    """What to type to install into this Python and no other, and whether it must be installed first."""
+    executable = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    try:
+        metadata.version("pip")
+    except metadata.PackageNotFoundError:
+        return ("uv pip", False) if shutil.which("uv") else (f"{executable} -m pip", True)
+    found = shutil.which("pip")
+    own = found is not None and Path(found).parent == Path(sys.executable).parent
+    return ("pip" if own else f"{executable} -m pip"), False
+
+
+def gather_system() -> System:
+    """Facts about the operating system. The host's name is left out."""
+    kind = platform.system()
+    return System(
+        kind=kind,
+        name=_name(kind),
+        release=platform.release(),
+        machine=platform.machine(),
+        libc=_libc(kind),
+        board=_text(Path("/proc/device-tree/model")).strip("\0 \n"),
+        jetson=(_text(Path("/etc/nv_tegra_release")).splitlines() or [""])[0],
+        container=_container(),
+        wsl="microsoft" in platform.release().lower(),
+        manager=next((name for name in _MANAGERS if shutil.which(name)), ""),
+        settings={
+            name: "set" if name in _ONLY_WHETHER else os.environ[name]
+            for name in _SETTINGS
+            if name in os.environ
+        },
+    )
+
+
+def _name(kind: str) -> str:
+    if kind == "Darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    if kind == "Windows":
+        return f"Windows {platform.win32_ver()[1]}"
+    with contextlib.suppress(OSError):
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    return ""
+
+
+def _libc(kind: str) -> str:
+    if kind != "Linux":
+        return ""
+    name, version = platform.libc_ver()
+    if name:
+        return f"{name} {version}"
+    # Alpine: no wheels of onnxruntime or OpenCV fit.
+    return "musl" if list(Path("/lib").glob("ld-musl-*")) else ""
+
+
+def _container() -> str:
+    if os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return "kubernetes"
+    if Path("/.dockerenv").exists():
+        return "docker"
+    if Path("/run/.containerenv").exists():
+        return "podman"
+    first = _text(Path("/proc/1/cgroup"))
+    for word, name in (("kubepods", "kubernetes"), ("docker", "docker"), ("lxc", "lxc")):
+        if word in first:
+            return name
+    return "container" if os.environ.get("container") else ""  # noqa: SIM112 - systemd writes it small
+
+
+def gather_processor() -> Processor:
+    """Facts about CPU and memory."""
+    from salgan_edge.devices import allowed_cpus  # noqa: PLC0415 - so that a change there cannot hide the rest
+
+    info = _text(Path("/proc/cpuinfo"))
+    memory, free = _memory()
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return Processor(
+        model=_model(info),
+        features=_features(info),
+        cores=os.cpu_count() or 0,
+        affinity=affinity,
+        quota=cpu_quota(),
+        allowed=allowed_cpus(),
+        memory=memory,
+        memory_free=free,
+        memory_limit=_memory_limit(memory),
+    )
+
+
+def _model(info: str) -> str:
+    fields = _fields(info)
+    for key in ("model name", "Model", "Hardware"):
+        if fields.get(key):
+            return fields[key]
+    if platform.system() == "Darwin":
+        return _sysctl("machdep.cpu.brand_string")
+    part = fields.get("CPU part")
+    if part:
+        return f"ARM part {part} of implementer {fields.get('CPU implementer', '?')}"
+    return platform.processor()
+
+
+def _features(info: str) -> tuple[str, ...]:
+    fields = _fields(info)
+    words = set((fields.get("flags") or fields.get("Features") or "").split())
+    if platform.system() == "Darwin":
+        words = {name for key, name in _MAC_FEATURES.items() if _sysctl(key) == "1"}
+        words |= {"neon"} if platform.machine() == "arm64" else set()
+    elif platform.system() == "Windows":
+        present = ctypes.windll.kernel32.IsProcessorFeaturePresent  # type: ignore[attr-defined,unused-ignore]
+        words = {name for number, name in _WINDOWS_FEATURES.items() if present(number)}
+    return tuple(name for name in _FEATURES if name in words)
+
+
+def _fields(info: str) -> dict[str, str]:
+    """Of the first CPU that has them."""
+    found: dict[str, str] = {}
+    for line in info.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(key.strip(), value.strip())
+    return found
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
+    """CPUs' worth of time that the control groups of this process allow; None without a limit.
+
+    Args:
+        root: where control groups are mounted.
+        own: file that names this process's groups.
+    """
+    limits = []
+    for folder in _groups(root, own, "cpu"):
+        quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
+        if not period:
+            quota = _text(folder / "cpu.cfs_quota_us").strip()
+            period = _text(folder / "cpu.cfs_period_us").strip()
+        with contextlib.suppress(ValueError, ZeroDivisionError):
+            if int(quota) > 0:
+                limits.append(int(quota) / int(period))
+    return min(limits, default=None)
+
+
+def _groups(root: Path, own: Path, controller: str) -> list[Path]:
+    """Folders of this process's control groups and those above them, of versions 1 and 2."""
+    folders: list[Path] = []
+    for line in _text(own).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and controller not in controllers.split(","):
+            continue
+        mounts = [root / controllers, root / controller] if controllers else [root, root / "unified"]
+        for mount in mounts:
+            # In a container the path may be the host's, which is not mounted here: its end is the root.
+            place = mount / path.strip("/")
+            folders += [p for p in (place, *place.parents) if p == mount or mount in p.parents]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Bytes of the machine, and those that programs can still get."""
+    fields = _fields(_text(Path("/proc/meminfo")))
+    if "MemTotal" in fields:
+        sizes = [fields.get(key, "").split() for key in ("MemTotal", "MemAvailable")]
+        total, free = (int(size[0]) * 1024 if size else None for size in sizes)
+        return total, free
+    if platform.system() == "Darwin":
+        size = _sysctl("hw.memsize")
+        return int(size) if size else None, None
+    if platform.system() == "Windows":
+        return _windows_memory()
+    return None, None
+
+
+def _windows_memory() -> tuple[int | None, int | None]:
+    class Status(ctypes.Structure):
+        _fields_ = (
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "free", "a", "b", "c", "d", "e")),
+        )
+
+    status = Status()
+    status.length = ctypes.sizeof(status)
+    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined,unused-ignore]
+        return None, None
+    return status.total, status.free
+
+
+def _memory_limit(memory: int | None) -> int | None:
+    limits = []
+    for folder in _groups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with contextlib.suppress(ValueError):
+                limits.append(int(_text(folder / name)))
+    limit = min(limits, default=None)
+    # Without a limit version 1 gives a number beyond any machine's memory.
+    return None if limit is None or (memory is not None and limit >= memory) else limit
+
+
+def _sysctl(key: str) -> str:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(  # noqa: S603 - keys of this file
+            ["/usr/sbin/sysctl", "-n", key],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        ).stdout.strip()
+    return ""
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return ""

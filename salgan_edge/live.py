@@ -1,0 +1,279 @@
+"""Frames in, saliency out, while the next frame is being captured and the last one drawn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+
+from salgan_edge.sources.handover import Handover
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from salgan_edge.predictor import SaliencyPredictor
+    from salgan_edge.sources.frame import Frame, Source
+    from salgan_edge.stabilise import Stabiliser
+
+__all__ = ["LivePipeline", "LiveResult", "Rate"]
+
+_PATIENCE = 2.0
+"""Seconds that closing waits for a thread."""
+
+
+@dataclass(frozen=True, eq=False)
+class LiveResult:
+    """Saliency of one frame for one prompt or several."""
+
+    frame: Frame
+    texts: tuple[str | None, ...]
+    """The prompts; None is free viewing."""
+    grids: npt.NDArray[np.float32]
+    """Saliency (N, h, w) in 0..1 on the generator's grid, one for each prompt, stabilised if wanted."""
+    predicted: bool
+    """Whether it was predicted for this frame; otherwise it is that of an earlier one."""
+    milliseconds: dict[str, float]
+    """Time of each stage: generator, stabilise."""
+
+
+class _Prompt(NamedTuple):
+    texts: tuple[str | None, ...]
+    vectors: npt.NDArray[np.float32]
+    version: int
+
+
+class LivePipeline:
+    """Iterates the saliency of a source's frames, in order.
+
+    Capturing runs in the source's own thread or in the workers', inference in the workers', and
+    drawing is the caller's. Of a live source a frame is taken when a worker is free, and a result
+    that the caller does not fetch in time gives way to the next; of other sources every frame is
+    delivered.
+
+    Args:
+        source: of frames; closed with the pipeline.
+        predictor: used by the workers through `SaliencyPredictor.grids`; nothing else may use it.
+        texts: the first prompts.
+        stabiliser: makes the maps steady; None leaves each frame's map as it is.
+        every: predict every Nth frame; those between keep its map.
+        workers: frames that are in inference at once; more than one on the CPU only.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        predictor: SaliencyPredictor,
+        texts: Sequence[str | None],
+        *,
+        stabiliser: Stabiliser | None = None,
+        every: int = 1,
+        workers: int = 1,
+    ) -> None:
+        self.source = source
+        self._predictor = predictor
+        self._stabiliser = stabiliser
+        self._every = every
+        self._results: Handover[LiveResult] = Handover(1 if source.live else 2, newest=source.live)
+        # Taking a frame, and with it its place in the order.
+        self._taking = threading.Lock()
+        self._taken = 0
+        # Whose turn it is to be stabilised and delivered.
+        self._ordered = threading.Condition()
+        self._turn = 0
+        self._last: LiveResult | None = None
+        self._last_version = -1
+        self._running = threading.Event()
+        self._running.set()
+        self._closed = False
+        self._prompt = _Prompt((), np.empty((0, 0), np.float32), 0)
+        self.set_texts(texts)
+        self._working = workers
+        self._threads = [
+            threading.Thread(target=self._work, name=f"inference {number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def texts(self) -> tuple[str | None, ...]:
+        """The prompts of the next frame."""
+        return self._prompt.texts
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were captured and not delivered, because newer ones were there."""
+        return self.source.dropped + self._results.dropped
+
+    def set_texts(self, texts: Sequence[str | None]) -> None:
+        """Change the prompts from the next frame on; only new texts are encoded.
+
+        Raises:
+            PromptError: a text cannot be used; the prompts stay as they are.
+        """
+        vectors = self._predictor.embed(texts)
+        self._prompt = _Prompt(tuple(texts), vectors, self._prompt.version + 1)
+
+    def pause(self, paused: bool) -> None:
+        """Stop taking frames, or go on; a live source goes on capturing."""
+        if paused:
+            self._running.clear()
+        else:
+            self._running.set()
+
+    def predict(self, frame: Frame) -> LiveResult:
+        """Predict a frame for the present prompts out of turn, as for one that is paused at."""
+        prompt = self._prompt
+        started = time.perf_counter()
+        grids = self._predictor.grids(frame.image, prompt.vectors)
+        spent = {"generator": 1000 * (time.perf_counter() - started)}
+        return LiveResult(frame, prompt.texts, grids, True, spent)
+
+    def close(self) -> None:
+        """Stop all threads and close the source; may be called several times."""
+        self._closed = True
+        self._running.set()
+        self._results.close()
+        self.source.close()
+        with self._ordered:
+            self._ordered.notify_all()
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+
+    def __enter__(self) -> Self:
+        """The pipeline itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def __iter__(self) -> Self:
+        """The results until the source ends or the pipeline is closed."""
+        return self
+
+    def __next__(self) -> LiveResult:
+        """The next result, waiting for it.
+
+        Raises:
+            SourceError: the source broke down.
+            DeviceError: the device did.
+        """
+        return next(self._results)
+
+    def get(self, timeout: float) -> LiveResult | None:
+        """The next result, or None if there is none within `timeout` seconds.
+
+        Raises:
+            EOFError: the source has ended or the pipeline was closed.
+            SourceError: the source broke down.
+            DeviceError: the device did.
+        """
+        try:
+            return self._results.get(timeout)
+        except TimeoutError:
+            return None
+
+    def _work(self) -> None:
+        """Take frames and deliver results until there are no more."""
+        try:
+            while (taken := self._take()) is not None:
+                self._infer(*taken)
+        except BaseException as error:  # noqa: BLE001 - raised where the results are fetched
+            self._results.fail(error)
+            self._stop()
+        with self._ordered:
+            self._working -= 1
+            last = self._working == 0
+        if last:
+            self._results.finish()
+
+    def _take(self) -> tuple[int, Frame, _Prompt] | None:
+        """The next frame with its number and prompts; None at the end."""
+        with self._taking:
+            self._running.wait()
+            if self._closed:
+                return None
+            frame = next(self.source, None)
+            if frame is None:
+                return None
+            number = self._taken
+            self._taken += 1
+            return number, frame, self._prompt
+
+    def _infer(self, number: int, frame: Frame, prompt: _Prompt) -> None:
+        predicted = number % self._every == 0
+        grids, spent = None, {}
+        if predicted:
+            started = time.perf_counter()
+            grids = self._predictor.grids(frame.image, prompt.vectors)
+            spent["generator"] = 1000 * (time.perf_counter() - started)
+        with self._ordered:
+            while self._turn != number and not self._closed:
+                self._ordered.wait()
+            if self._closed:
+                return
+            result = self._result(frame, prompt, grids, spent)
+            delivered = self._results.put(result)
+            self._last, self._last_version = result, prompt.version
+            self._turn += 1
+            self._ordered.notify_all()
+        if not delivered:
+            self._stop()
+
+    def _result(
+        self, frame: Frame, prompt: _Prompt, grids: npt.NDArray[np.float32] | None, spent: dict[str, float]
+    ) -> LiveResult:
+        """Stabilise the grids, or take those of the last frame; called in the frames' order."""
+        if grids is None:
+            assert self._last is not None, "the first frame is always predicted"
+            return LiveResult(frame, self._last.texts, self._last.grids, False, spent)
+        if self._stabiliser is not None:
+            if prompt.version != self._last_version:
+                self._stabiliser.reset()
+            started = time.perf_counter()
+            grids = self._stabiliser(grids, frame.time)
+            spent["stabilise"] = 1000 * (time.perf_counter() - started)
+        return LiveResult(frame, prompt.texts, grids, True, spent)
+
+    def _stop(self) -> None:
+        """Let the other workers end too."""
+        self._closed = True
+        self._running.set()
+        self.source.close()
+        with self._ordered:
+            self._ordered.notify_all()
+
+
+class Rate:
+    """Events per second over the last seconds.
+
+    >>> rate = Rate()
+    >>> for second in (0.0, 0.1, 0.2): rate.add(second)
+    >>> rate.per_second
+    10.0
+    """
+
+    def __init__(self, window: float = 2.0) -> None:
+        """Over `window` seconds."""
+        self._window = window
+        self._times: deque[float] = deque()
+
+    def add(self, moment: float) -> None:
+        """Note an event, at a time in seconds."""
+        self._times.append(moment)
+        while moment - self._times[0] > self._window:
+            self._times.popleft()
+
+    @property
+    def per_second(self) -> float:
+        """How many a second; 0 before there are two."""
+        if len(self._times) < 2 or self._times[-1] == self._times[0]:
+            return 0.0
+        return round((len(self._times) - 1) / (self._times[-1] - self._times[0]), 6)

@@ -1,0 +1,182 @@
+"""Cameras and network streams as captures of OpenCV."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+
+from salgan_edge.errors import SourceError
+from salgan_edge.sources.addresses import without_secrets
+from salgan_edge.sources.frame import ignore
+from salgan_edge.sources.opencv import (
+    STREAM_TIMEOUT,
+    backend_of,
+    names_of,
+    open_address,
+    open_capture,
+    read_rgb_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    Pixels = npt.NDArray[np.uint8]
+
+__all__ = ["DeviceCapture", "cameras_here", "open_camera", "open_stream"]
+
+_DEV = Path("/dev")
+
+
+class DeviceCapture:
+    """An open capture of OpenCV; see `salgan_edge.sources.live.Capture`."""
+
+    def __init__(self, capture: cv2.VideoCapture, first: tuple[Pixels, float]) -> None:
+        """Take over an open capture.
+
+        Args:
+            capture: opened.
+            first: an image that was read from it already, and when.
+        """
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps <= 1000 else None
+        # A recording behind an address has a length; a camera has none.
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self._left = count if 0 < count < 1e9 else None
+        self._capture = capture
+        self._first: tuple[Pixels, float] | None = first
+
+    def read(self) -> tuple[Pixels, float] | None:
+        """The next image and when it was captured; None when the device or stream was lost.
+
+        Raises:
+            EOFError: a recording has ended.
+        """
+        first, self._first = self._first, None
+        read = first or read_rgb_at(self._capture)
+        if self._left is not None:
+            # The count is an estimate: a last second may be missing.
+            if read is None and self._left <= (self.fps or 0):
+                raise EOFError
+            self._left -= 1
+        return read
+
+    def close(self) -> None:
+        """Close the device or connection."""
+        self._capture.release()
+
+
+def open_camera(
+    place: int | str,
+    *,
+    backend: str = "auto",
+    size: tuple[int, int] | None = None,
+    fps: float | None = None,
+    notice: Callable[[str], None] = ignore,
+) -> DeviceCapture:
+    """Open a camera and read its first image.
+
+    Args:
+        place: index, or a path such as /dev/video0.
+        backend: of OpenCV.
+        size: (width, height) to ask for; the camera may give another, which `notice` is told.
+        fps: frames per second to ask for.
+        notice: takes one line.
+
+    Raises:
+        SourceError: no such camera, no permission, in use, or no image comes.
+    """
+    api = backend_of(backend, "camera")
+    capture = open_capture(place, api)
+    tried = names_of("camera") if api == cv2.CAP_ANY else cv2.videoio_registry.getBackendName(api).lower()
+    name = f"camera {place}"
+    if not capture.isOpened():
+        raise SourceError(f"cannot open {name} (tried {tried}): {_advice(place)}")
+    if size is not None and size[0] * size[1] > 640 * 480:
+        # Larger raw images do not fit through USB 2 at a useful rate; cameras without MJPEG refuse.
+        capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+    if size is not None:
+        capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+        capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    if fps is not None:
+        capture.set(cv2.CAP_PROP_FPS, fps)
+    # One waiting frame in the driver instead of four.
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    first = read_rgb_at(capture)
+    if first is None:
+        capture.release()
+        raise SourceError(f"{name} was opened (by {tried}) but gives no image: {_advice(place)}")
+    height, width = first[0].shape[:2]
+    if size is not None and (width, height) != tuple(size):
+        notice(f"{name} gives {width} x {height} pixels, not {size[0]} x {size[1]}")
+    return DeviceCapture(capture, first)
+
+
+def open_stream(address: str, *, backend: str = "auto") -> DeviceCapture:
+    """Open a network stream, or a GStreamer pipeline, and read its first image.
+
+    Args:
+        address: rtsp://, rtmp://, http://, udp://, srt:// and what else the backend knows.
+        backend: of OpenCV; ``auto`` is FFmpeg where there is one.
+
+    Raises:
+        SourceError: it cannot be reached, or no image comes.
+    """
+    name = without_secrets(address)
+    capture, tried = open_address(address, backend)
+    if not capture.isOpened():
+        raise SourceError(
+            f"cannot open {name} (tried {tried}, waiting up to {STREAM_TIMEOUT:g} s): check that the address, user and password are right, "
+            "that the camera is on, and that this machine can reach it"
+        )
+    first = read_rgb_at(capture)
+    if first is None:
+        capture.release()
+        raise SourceError(
+            f"{name} answers but sends no picture (tried {tried}): check that it is a video stream and not a web page"
+        )
+    return DeviceCapture(capture, first)
+
+
+def cameras_here() -> list[str]:
+    """The video devices of a Linux machine, such as ``/dev/video0 (Integrated Camera)``; elsewhere none."""
+    return [f"{path} ({label})" if label else str(path) for path, label in _video_devices()]
+
+
+def _video_devices() -> list[tuple[Path, str]]:
+    found = []
+    paths = [path for path in _DEV.glob("video*") if re.fullmatch(r"video\d+", path.name)]
+    for path in sorted(paths, key=lambda path: int(path.name[5:])):
+        try:
+            label = Path("/sys/class/video4linux", path.name, "name").read_text().strip()
+        except OSError:
+            label = ""
+        found.append((path, label))
+    return found
+
+
+def _advice(place: int | str) -> str:
+    """Why a camera may not open, as far as the machine tells."""
+    if not sys.platform.startswith("linux"):
+        return (
+            "check that it is connected, that no other program uses it, and that the system's privacy settings allow "
+            "this program the camera"
+        )
+    path = _DEV / f"video{place}" if isinstance(place, int) else Path(place)
+    listed = cameras_here()
+    if not listed:
+        return "this machine has no /dev/video*; connect a camera, or hand it to the container with --device /dev/video0"
+    if not path.exists():
+        return f"{path} does not exist; there are {', '.join(listed)}"
+    if not os.access(path, os.R_OK | os.W_OK):
+        return f"no permission on {path}; add yourself to the group video with `sudo usermod -aG video $USER` and log in again"
+    others = [line for line in listed if line.split(" ")[0] != str(path)]
+    rest = f"; others are {', '.join(others)}" if others else ""
+    return f"another program may be using it, or it is a device without pictures{rest}"
