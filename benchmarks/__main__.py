@@ -18,7 +18,7 @@ from salgan_edge.export.graph_facts import count_macs, count_parameters
 
 from salgan_edge import contract
 from salgan_edge.bundle import Bundle, default_bundle
-from salgan_edge.devices import allowed_cpus
+from salgan_edge.cpus import allowed_cpus
 from salgan_edge.files import writing
 
 

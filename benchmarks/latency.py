@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salgan_edge import contract
-from salgan_edge.devices import Execution, allowed_cpus, installed_packages
+from salgan_edge.cpus import allowed_cpus
+from salgan_edge.devices import Execution, installed_packages
 from salgan_edge.session import GraphSession
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from salgan_edge import contract
-from salgan_edge.devices import allowed_cpus
+from salgan_edge.cpus import allowed_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import os
 import re
 import sys
@@ -28,7 +27,6 @@ __all__ = [
     "Device",
     "DeviceKind",
     "Execution",
-    "allowed_cpus",
     "cache_folder",
     "installed_packages",
     "loading_problem",
@@ -143,25 +141,6 @@ def parse_options(words: Iterable[str]) -> dict[str, str]:
     return options
 
 
-def allowed_cpus() -> int:
-    """Number of CPUs that this process may use: its affinity, and the quota of its control group."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cpu_quota(Path("/sys/fs/cgroup"))
-    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
-
-
-def _cpu_quota(root: Path) -> float | None:
-    """CPUs that the control group of a container grants, in version 2 or 1; None without a limit."""
-    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-        quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
-        return None if quota == "max" else int(quota) / int(period)
-    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
-        granted = int((root / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii"))
-        period_us = int((root / "cpu/cpu.cfs_period_us").read_text(encoding="ascii"))
-        return granted / period_us if granted > 0 else None
-    return None
-
-
 def installed_packages() -> dict[str, str]:
     """Versions of the installed onnxruntime packages; more than one overwrite each other's files.
 
@@ -182,7 +161,8 @@ def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     """Of a package; the name is empty where a damaged installation lacks it."""
     try:
         described = distribution.metadata
-        name, version = described.get("Name"), described.get("Version")
+        # `get` is not promised by its type, and a key that is not there shall become an error.
+        name, version = (described[key] if key in described else "" for key in ("Name", "Version"))  # noqa: SIM401
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is no concern of this package
         return "", ""
     return re.sub(r"[-_.]+", "-", str(name or "")).lower(), str(version or "of unknown version")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LivePipeline", "LiveResult", "Rate"]
 
+_TINY = np.float32(1e-12)
 _PATIENCE = 2.0
 """Seconds that closing waits for a thread."""
 
@@ -35,7 +36,9 @@ class LiveResult:
     texts: tuple[str | None, ...]
     """The prompts; None is free viewing."""
     grids: npt.NDArray[np.float32]
-    """Saliency (N, h, w) in 0..1 on the generator's grid, one for each prompt, stabilised if wanted."""
+    """Saliency to show, (N, h, w) in 0..1 on the generator's grid, one for each prompt, stabilised if wanted."""
+    relative: npt.NDArray[np.float32]
+    """The same, each divided by its maximum: where it is largest is told here, for `grids` is often 1 around there."""
     predicted: bool
     """Whether it was predicted for this frame; otherwise it is that of an earlier one."""
     milliseconds: dict[str, float]
@@ -133,7 +136,7 @@ class LivePipeline:
         started = time.perf_counter()
         grids = self._predictor.grids(frame.image, prompt.vectors)
         spent = {"generator": 1000 * (time.perf_counter() - started)}
-        return LiveResult(frame, prompt.texts, grids, True, spent)
+        return LiveResult(frame, prompt.texts, grids, grids, True, spent)
 
     def close(self) -> None:
         """Stop all threads and close the source; may be called several times."""
@@ -233,14 +236,18 @@ class LivePipeline:
         """Stabilise the grids, or take those of the last frame; called in the frames' order."""
         if grids is None:
             assert self._last is not None, "the first frame is always predicted"
-            return LiveResult(frame, self._last.texts, self._last.grids, False, spent)
+            return replace(self._last, frame=frame, predicted=False, milliseconds=spent)
+        relative = grids
         if self._stabiliser is not None:
             if prompt.version != self._last_version:
                 self._stabiliser.reset()
             started = time.perf_counter()
             grids = self._stabiliser(grids, frame.time)
+            density = self._stabiliser.density
+            assert density is not None, "it has just been called"
+            relative = density / np.maximum(density.max((1, 2), keepdims=True), _TINY)
             spent["stabilise"] = 1000 * (time.perf_counter() - started)
-        return LiveResult(frame, prompt.texts, grids, True, spent)
+        return LiveResult(frame, prompt.texts, grids, relative, True, spent)
 
     def _stop(self) -> None:
         """Let the other workers end too."""

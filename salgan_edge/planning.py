@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from salgan_edge.devices import Execution, allowed_cpus
+from salgan_edge.cpus import allowed_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from salgan_edge.devices import Execution
     from salgan_edge.predictor import SaliencyPredictor
 
 __all__ = ["Plan", "plan_stream"]

@@ -7,7 +7,7 @@ import warnings
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
 import numpy as np
 
@@ -191,7 +191,10 @@ class SaliencyPredictor:
         Returns:
             Saliency (N, h, w) on the generator's grid, 0..1, relative to the largest of each.
         """
-        inputs = {contract.IMAGE: self._shrunk(image)[None], contract.TEXT_EMBEDDING: vectors[None]}
+        inputs: dict[str, npt.NDArray[Any]] = {
+            contract.IMAGE: self._shrunk(image)[None],
+            contract.TEXT_EMBEDDING: vectors[None],
+        }
         maps: npt.NDArray[np.float32] = self._generator.run(contract.SALIENCY, inputs)[0]
         return maps
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     FloatMap = npt.NDArray[np.float32]
 
-__all__ = ["captioned", "heat_map", "overlay", "overlay_grid", "sheet"]
+__all__ = ["captioned", "heat_map", "overlay", "overlay_grid", "sheet", "text_lines"]
 
 _OPACITY = 0.75
 _SHEET_HEIGHT = 360
@@ -155,6 +155,14 @@ def captioned(picture: Pixels, text: str) -> Pixels:
     canvas[_CAPTION_HEIGHT:] = picture
     _write(canvas, text)
     return canvas
+
+
+def text_lines(lines: Sequence[str], width: int) -> Pixels:
+    """Lines of text one below the other on white, RGB uint8 of `width` pixels; each cut with dots where too long."""
+    strips = [np.full((_CAPTION_HEIGHT, width, 3), 255, np.uint8) for _ in lines]
+    for strip, line in zip(strips, lines, strict=True):
+        _write(strip, line)
+    return np.concatenate(strips)
 
 
 def _panel(picture: Pixels, caption: str) -> Pixels:

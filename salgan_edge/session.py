@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salgan_edge.binding import BoundSession
+from salgan_edge.cpus import allowed_cpus
 from salgan_edge.devices import (
     CPU_PROVIDER,
     DEVICES,
     Execution,
-    allowed_cpus,
     cache_folder,
     installed_packages,
     loading_problem,
@@ -30,7 +30,7 @@ from salgan_edge.devices import (
 from salgan_edge.errors import BundleFormatError, DeviceError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -39,6 +39,8 @@ __all__ = ["DeviceWarning", "GraphSession", "NodeProviders"]
 
 _ASSIGNMENT = "get_provider_graph_assignment_info"  # since onnxruntime 1.24
 _ON_GPU = ("cuda", "tensorrt")
+# Where all else is on a GPU, onnxruntime leaves these on the CPU on purpose: they reckon with shapes.
+_SHAPE_OPERATORS = frozenset({"Concat", "Gather", "Shape", "Size", "Squeeze", "Unsqueeze"})
 _INFO, _WARNING, _FATAL = 1, 2, 4  # onnxruntime's levels of its log
 _OR_CPU = "; or use --device cpu"
 
@@ -254,8 +256,16 @@ class GraphSession:
         return True
 
     def _all_on_device(self) -> bool:
-        placement = self.placement
-        return placement is not None and set(placement) == {DEVICES[self.device].provider}
+        return self._records and not self._elsewhere((DEVICES[self.device].provider,))
+
+    def _elsewhere(self, allowed: Collection[str]) -> dict[str, dict[str, int]]:
+        """Operators of each other provider than those allowed that do more than reckon with shapes."""
+        found = {
+            provider: {name: count for name, count in operators.items() if name not in _SHAPE_OPERATORS}
+            for provider, operators in self._recorded().operators.items()
+            if provider not in allowed
+        }
+        return {provider: operators for provider, operators in found.items() if operators}
 
     def _check_strict(self) -> None:
         """Refuse operators that are not on the device.
@@ -266,12 +276,7 @@ class GraphSession:
         if not self._records:
             return
         kind = DEVICES[self.device]
-        record = self._recorded()
-        elsewhere = {
-            provider: operators
-            for provider, operators in record.operators.items()
-            if provider not in (kind.provider, *kind.beside)
-        }
+        elsewhere = self._elsewhere((kind.provider, *kind.beside))
         if elsewhere:
             found = "; ".join(
                 f"{', '.join(f'{count} {kind}' for kind, count in operators.items())} on {provider}"
@@ -325,7 +330,9 @@ def _missing(problem: str) -> str:
             f"the installed onnxruntime ({_packages()}){several} cannot be used: {problem}; "
             f"pip uninstall -y {' '.join(found)}, then install 'salgan-edge[cpu]' or 'salgan-edge[gpu]'"
         )
-    return "onnxruntime is not installed: pip install 'salgan-edge[cpu]', or 'salgan-edge[gpu]' for NVIDIA GPUs"
+    return (
+        "onnxruntime is not installed: pip install 'salgan-edge[cpu]', or 'salgan-edge[gpu]' for NVIDIA GPUs"
+    )
 
 
 def _choose(runtime: Any, execution: Execution) -> str:

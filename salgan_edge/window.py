@@ -31,7 +31,7 @@ class DisplayCheck:
 
     def __init__(self) -> None:
         """Begin to try."""
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - this Python and a constant
             [sys.executable, "-c", _TRY],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -50,9 +50,7 @@ class DisplayCheck:
             _, said = self._process.communicate(timeout=_SECONDS)
         except subprocess.TimeoutExpired:
             self.cancel()
-            raise OutputError(
-                f"no window could be opened within {_SECONDS:.0f} s: use --headless"
-            ) from None
+            raise OutputError(f"no window could be opened within {_SECONDS:.0f} s: use --headless") from None
         if self._process.returncode == 0:
             return
         if "The function is not implemented" in said:
@@ -81,17 +79,15 @@ class Window:
         self._title = title
         self._shown = False
         self._size = (0, 0)
-        with _without_font_warnings():
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
     def show(self, picture: npt.NDArray[np.uint8]) -> None:
         """Show RGB uint8 (H, W, 3); the first one, or one of another shape, sets the window's size."""
         size = (picture.shape[1], picture.shape[0])
-        with _without_font_warnings():
-            if size != self._size:
-                cv2.resizeWindow(self._title, *size)
-                self._size = size
-            cv2.imshow(self._title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        if size != self._size:
+            cv2.resizeWindow(self._title, *size)
+            self._size = size
+        cv2.imshow(self._title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         self._shown = True
 
     def key(self, wait: float = 0.0) -> str | None:
@@ -105,7 +101,11 @@ class Window:
         Returns:
             A character, or ``enter``, ``escape``, ``backspace``.
         """
-        code = cv2.waitKeyEx(max(1, round(1000 * wait))) if wait or not hasattr(cv2, "pollKey") else cv2.pollKey()
+        code = (
+            cv2.waitKeyEx(max(1, round(1000 * wait)))
+            if wait or not hasattr(cv2, "pollKey")
+            else cv2.pollKey()
+        )
         if code < 0:
             return None
         code &= 0xFFFF

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from salgan_edge import cli, samples
-from salgan_edge.cli.arguments import expand_images, slug, split_arguments
+from salgan_edge.cli.arguments import expand_images, split_arguments
 from salgan_edge.errors import ImageError
 from salgan_edge.images import read_image
+from salgan_edge.naming import slug
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ def test_same_names_do_not_overwrite_each_other(run, photos, tmp_path):
         (["@coffee.jpg", ""], "the text is empty"),
         (["@coffee.jpg", "a dog", "-o", "@text.jpg/out.png"], "cannot write"),
         (["@coffee.jpg", "a dog", "-o", "@coffee.jpg"], "is an input"),
-        (["@coffee.jpg", "-t", "a", "-t", "b", "-o", "one.png"], "one file for 1 images and 2 texts"),
+        (["@coffee.jpg", "-t", "a", "-t", "b", "-o", "one.png"], "one file for 1 inputs and 2 texts"),
         (["@coffee.jpg", "a dog", "--bundle", "@folder"], "has no bundle.json"),
         (["@coffee.jpg", "a dog", "--bundle", "@text.jpg"], "is no bundle"),
         (["@coffee.jpg", "--prompts", "@text.jpg"], "is no prompt pack"),
@@ -291,6 +292,8 @@ def test_without_onnxruntime(tmp_path):
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name.split('.')[0] == 'onnxruntime': raise ModuleNotFoundError(name, name=name)\n"
         "sys.meta_path.insert(0, Block())\n"
+        "import salgan_edge.devices\n"
+        "salgan_edge.devices.installed_packages = dict\n"
         f"sys.argv = ['salgan-edge', 'predict', {str(samples.path('coffee'))!r}, 'a spoon']\n"
         "from salgan_edge.cli import main\nmain()"
     )

@@ -8,15 +8,26 @@ import sys
 import pytest
 
 RUNTIME = (
-    "salgan_edge", "salgan_edge.archive", "salgan_edge.binding", "salgan_edge.bundle", "salgan_edge.contract", "salgan_edge.devices", "salgan_edge.errors", "salgan_edge.files",
-    "salgan_edge.images", "salgan_edge.metrics", "salgan_edge.place", "salgan_edge.predictor", "salgan_edge.prompts",
-    "salgan_edge.render", "salgan_edge.stored_zip", "salgan_edge.cli.bake", "salgan_edge.cli.bundle",
-    "salgan_edge.verification.checks", "salgan_edge.verification.contents", "salgan_edge.verification.contract_checks", "salgan_edge.verification.golden",
-    "salgan_edge.verification.golden_checks", "salgan_edge.verification.graph_header", "salgan_edge.verification.inspection",
-    "salgan_edge.verification.tolerance", "salgan_edge.verification.verify", "salgan_edge.cli.inspect", "salgan_edge.cli.verify",
-    "salgan_edge.result", "salgan_edge.session", "salgan_edge.tokenizer", "salgan_edge.cli", "salgan_edge.samples",
-    "salgan_edge.cli.arguments", "salgan_edge.cli.predict", "salgan_edge.cli.evaluate", "salgan_edge.cli.export",
-    "salgan_edge.cli.train", "salgan_edge.cli.distill", "salgan_edge.train.evaluation.measure",
+    "salgan_edge", "salgan_edge.samples", "salgan_edge.cli", "salgan_edge.train.evaluation.measure", "salgan_edge.archive",
+    "salgan_edge.binding", "salgan_edge.bundle", "salgan_edge.cli.arguments", "salgan_edge.cli.bake", "salgan_edge.cli.bundle",
+    "salgan_edge.cli.data", "salgan_edge.cli.distill", "salgan_edge.cli.doctor", "salgan_edge.cli.evaluate", "salgan_edge.cli.execution",
+    "salgan_edge.cli.export", "salgan_edge.cli.extras", "salgan_edge.cli.inspect", "salgan_edge.cli.messages", "salgan_edge.cli.names",
+    "salgan_edge.cli.predict", "salgan_edge.cli.predict_videos", "salgan_edge.cli.stopping", "salgan_edge.cli.streams",
+    "salgan_edge.cli.train", "salgan_edge.cli.verify", "salgan_edge.cli.webcam", "salgan_edge.contract", "salgan_edge.cpus",
+    "salgan_edge.devices", "salgan_edge.doctor.bundle", "salgan_edge.doctor.cameras", "salgan_edge.doctor.child", "salgan_edge.doctor.cuda",
+    "salgan_edge.doctor.device_problems", "salgan_edge.doctor.devices", "salgan_edge.doctor.examine", "salgan_edge.doctor.facts",
+    "salgan_edge.doctor.graph", "salgan_edge.doctor.opencv", "salgan_edge.doctor.packages", "salgan_edge.doctor.plan",
+    "salgan_edge.doctor.private", "salgan_edge.doctor.probe", "salgan_edge.doctor.problems", "salgan_edge.doctor.report",
+    "salgan_edge.doctor.software_problems", "salgan_edge.doctor.system", "salgan_edge.doctor.video_problems", "salgan_edge.errors",
+    "salgan_edge.files", "salgan_edge.images", "salgan_edge.live", "salgan_edge.live_output", "salgan_edge.metrics", "salgan_edge.naming",
+    "salgan_edge.place", "salgan_edge.planning", "salgan_edge.predictor", "salgan_edge.prompts", "salgan_edge.recording",
+    "salgan_edge.render", "salgan_edge.result", "salgan_edge.session", "salgan_edge.sources.addresses", "salgan_edge.sources.devices",
+    "salgan_edge.sources.files", "salgan_edge.sources.frame", "salgan_edge.sources.handover", "salgan_edge.sources.live",
+    "salgan_edge.sources.opencv", "salgan_edge.sources.opening", "salgan_edge.sources.pipe", "salgan_edge.stabilise",
+    "salgan_edge.stored_zip", "salgan_edge.tokenizer", "salgan_edge.verification.checks", "salgan_edge.verification.contents",
+    "salgan_edge.verification.contract_checks", "salgan_edge.verification.golden", "salgan_edge.verification.golden_checks",
+    "salgan_edge.verification.graph_header", "salgan_edge.verification.inspection", "salgan_edge.verification.tolerance",
+    "salgan_edge.verification.verify", "salgan_edge.video", "salgan_edge.viewer", "salgan_edge.window",
 )  # fmt: skip
 
 
@@ -40,7 +51,11 @@ def test_every_runtime_module_is_checked():
     import salgan_edge
 
     folder = Path(salgan_edge.__file__).parent
-    present = {f"salgan_edge.{p.stem}" for p in folder.glob("*.py") if not p.stem.startswith("_")}
+    present = {
+        ".".join(("salgan_edge", *p.relative_to(folder).with_suffix("").parts))
+        for p in folder.rglob("*.py")
+        if not p.stem.startswith("_")
+    }
     assert present <= set(RUNTIME)
 
 

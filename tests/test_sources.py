@@ -1069,6 +1069,20 @@ def test_frame_is_stamped_between_grab_and_decoding():
     assert stamps[0] <= captured <= stamps[1]
 
 
+def test_old_image_after_a_timeout_counts_as_lost():
+    class Stalled(Device):
+        def grab(self) -> bool:
+            time.sleep(0.02)
+            return True
+
+    stalled = Stalled()
+    first = opencv.read_rgb_at(stalled)
+    capture = devices.DeviceCapture(stalled, first, timeout=0.01)
+    assert capture.read() is first
+    assert capture.read() is None
+    assert devices.DeviceCapture(stalled, first, timeout=LONG).read() is not None
+
+
 def test_recording_behind_a_stream_ends():
     """A live address that turns out to be a film of three frames is not opened again."""
 

@@ -20,6 +20,7 @@ from salgan_edge.cli.messages import show_log
 from salgan_edge.cli.predict import predict
 from salgan_edge.cli.train import train
 from salgan_edge.cli.verify import verify
+from salgan_edge.cli.webcam import webcam
 from salgan_edge.errors import SalganEdgeError
 
 __all__ = ["app", "main"]
@@ -56,6 +57,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(inspect)
 app.command()(verify)
+app.command()(webcam)
 app.command()(doctor)
 app.command()(train)
 app.command()(distill)

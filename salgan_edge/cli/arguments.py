@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import glob
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salgan_edge.errors import ImageError
 from salgan_edge.images import IMAGE_SUFFIXES
+from salgan_edge.sources.opening import is_video
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["expand_images", "slug", "split_arguments"]
+    from salgan_edge.prompts import PromptPack
+
+__all__ = ["expand_images", "prompt_pack", "split_arguments"]
 
 
 def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str | None]]:
@@ -80,13 +82,15 @@ def expand_images(words: Sequence[str]) -> list[Path]:
     return list(first.values())
 
 
-def slug(text: str | None, length: int = 40) -> str:
-    """A prompt as a part of a file name: letters and digits of any script, joined by dashes."""
-    if text is None:
-        return "free-viewing"
-    words = re.findall(r"\w+", text.lower())
-    joined = "-".join(words)[:length].strip("-")
-    return joined or "prompt"
+def prompt_pack(prompts: Path | None, texts: Sequence[str | None]) -> PromptPack | None:
+    """The prompt pack with the given texts, or all where none is given."""
+    if prompts is None:
+        return None
+    from salgan_edge.prompts import PromptPack  # noqa: PLC0415
+
+    pack = PromptPack.load(prompts)
+    chosen = [text for text in texts if text is not None]
+    return pack.select(chosen) if chosen else pack
 
 
 def _exists(word: str) -> bool:
@@ -101,10 +105,12 @@ def _exists(word: str) -> bool:
 
 
 def _matches(pattern: str) -> list[Path]:
-    """Images that a pattern matches; other files do not count, so a question mark may end a text."""
+    """Images and videos that a pattern matches; other files do not count, so a question mark may end a text."""
     found = sorted(Path(match) for match in glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
-    return [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    return [
+        path for path in found if (path.suffix.lower() in IMAGE_SUFFIXES or is_video(path)) and path.is_file()
+    ]
 
 
 def _looks_like_image(word: str) -> bool:
-    return Path(word).suffix.lower() in IMAGE_SUFFIXES or word.endswith("/")
+    return Path(word).suffix.lower() in IMAGE_SUFFIXES or is_video(word) or word.endswith("/")

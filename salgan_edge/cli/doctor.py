@@ -31,7 +31,9 @@ def doctor(
     no_cameras: Annotated[bool, typer.Option("--no-cameras", help="Open no camera.")] = False,
     timeout: Annotated[
         float,
-        typer.Option(min=0.1, metavar="SECONDS", help="For each trial; four times that for the bundle."),
+        typer.Option(
+            min=0.1, max=3600, metavar="SECONDS", help="For each trial; four times that for the bundle."
+        ),
     ] = 30.0,
 ) -> None:
     """Find out whether this machine can run salgan-edge, on which devices, and what mends what is wrong.

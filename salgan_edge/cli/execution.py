@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["DeviceName", "DeviceOption", "ProviderOptions", "StrictOption", "ThreadsOption", "execution_of"]
 
-DeviceName = StrEnum("DeviceName", [(name, name) for name in get_args(Device)])  # type: ignore[misc]
+
+class DeviceName(StrEnum):
+    """The names of `salgan_edge.devices.Device`, for the command line."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
+    openvino = "openvino"
+    coreml = "coreml"
+    directml = "directml"
+
 
 DeviceOption = Annotated[
     DeviceName,

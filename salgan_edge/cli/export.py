@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,12 +11,10 @@ import typer
 
 from salgan_edge import contract
 from salgan_edge.cli.extras import needs
+from salgan_edge.cli.stopping import stoppable
 from salgan_edge.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from salgan_edge.bundle import Bundle
 
 __all__ = ["export"]
@@ -136,7 +132,7 @@ def export(
         web.install_web_runtime(report=report)
     if pack and output.suffix != PACKED_SUFFIX:
         output = output.parent / (output.resolve().name + PACKED_SUFFIX)
-    with _terminable():
+    with stoppable():
         bundle = export_bundle(
             output,
             checkpoint,
@@ -177,17 +173,3 @@ def _check_options(
     for option, folder in (("--data", data), ("--calibration", calibration)):
         if folder is not None and not folder.is_dir():
             raise DataError(f"{folder} is no folder: give an existing one with {option}")
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that what was begun is cleaned up."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

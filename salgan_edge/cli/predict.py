@@ -7,7 +7,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,13 +20,16 @@ from salgan_edge.cli.execution import (
     execution_of,
 )
 from salgan_edge.cli.messages import one_line_warnings
-from salgan_edge.errors import ImageError, OutputError, SalganEdgeError
+from salgan_edge.cli.names import OutputNames
+from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
+from salgan_edge.errors import ImageError, SalganEdgeError
+from salgan_edge.sources.opening import is_video
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
+    from salgan_edge.devices import Execution
     from salgan_edge.predictor import SaliencyPredictor
-    from salgan_edge.prompts import PromptPack
     from salgan_edge.result import SaliencyResult
 
 __all__ = ["predict"]
@@ -40,14 +43,16 @@ class _MapFormat(StrEnum):
 def predict(
     arguments: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE... [TEXT]", help="Images, folders or patterns; then what to look for."),
+        typer.Argument(
+            metavar="IMAGE... [TEXT]", help="Images, videos, folders or patterns; then what to look for."
+        ),
     ],
     text: Annotated[
         list[str] | None, typer.Option("--text", "-t", help="A text; repeat it for several.")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File (one image, one text) or folder; default: this folder."),
+        typer.Option("--output", "-o", help="File (one input, one text) or folder; default: this folder."),
     ] = None,
     bundle: Annotated[
         Path | None,
@@ -66,34 +71,85 @@ def predict(
         typer.Option(help="Of the bare map: 16-bit PNG (default) or float32 .npy; implies --map."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per image and text.")
+        bool,
+        typer.Option("--json", help="Print one JSON object per image and text, or per frame of a video."),
     ] = False,
+    half_life: HalfLifeOption = 0.1,
+    normalise: NormaliseOption = True,
+    every: Annotated[
+        int, typer.Option(min=1, help="Of a video, predict every Nth frame; those between keep its map.")
+    ] = 1,
     device: DeviceOption = DeviceName.auto,
     threads: ThreadsOption = None,
     strict: StrictOption = False,
     provider_option: ProviderOptions = None,
 ) -> None:
-    """Predict where people look in images when told a text.
+    """Predict where people look in images and videos when told a text.
 
     salgan-edge predict img.jpg "a man in a raincoat"
 
-    Without a text it is free viewing, or every text of --prompts. Writes the photo with the prediction laid over it.
+    Without a text it is free viewing, or every text of --prompts. Writes the photo or video with the prediction laid
+    over it.
     """
-    from salgan_edge.cli.arguments import expand_images, split_arguments  # noqa: PLC0415
-    from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
+    from salgan_edge.cli.arguments import expand_images, prompt_pack, split_arguments  # noqa: PLC0415
 
     execution = execution_of(device.value, threads, strict, provider_option)
     words, texts = split_arguments(arguments, text or [])
     files = expand_images(words)
     if texts == [None] and len(words) > 1 and Path(words[-1]).is_dir():
         typer.echo(f"note: {words[-1]} is a folder here; if it is the text, put it after --text", err=True)
-    pack = _pack(prompts, texts)
+    pack = prompt_pack(prompts, texts)
     if pack is not None:
         texts = list(pack.texts)
-    names = _Names(output, files, texts)
+    names = OutputNames(output, files, texts)
+    videos = [file for file in files if is_video(file)]
+    if videos and save_map and map_format is not _MapFormat.npy:
+        raise typer.BadParameter(
+            "maps of a video are written as .npy: add --map-format npy", param_hint="--map"
+        )
+
+    def load(how: Execution) -> SaliencyPredictor:
+        from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
+
+        return SaliencyPredictor.load(bundle, prompts=pack, execution=how)
+
+    images = [file for file in files if file not in videos]
+    if images:
+        suffix = f".{(map_format or _MapFormat.png).value}" if save_map or map_format else None
+        _predict_images(images, texts, names, load, execution, suffix, as_json=as_json)
+    if videos:
+        from salgan_edge.cli.predict_videos import predict_videos  # noqa: PLC0415
+
+        predict_videos(
+            videos,
+            texts,
+            names,
+            load,
+            execution,
+            stabiliser=lambda: stabiliser_of(half_life, normalise),
+            every=every,
+            maps=map_format is not None,
+            as_json=as_json,
+        )
+
+
+def _predict_images(
+    files: list[Path],
+    texts: list[str | None],
+    names: OutputNames,
+    load: Callable[[Execution], SaliencyPredictor],
+    execution: Execution,
+    map_suffix: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Predict images, and go on after one that cannot be used.
+
+    Raises:
+        SalganEdgeError: some of several could not be used.
+    """
     with one_line_warnings():
-        predictor = SaliencyPredictor.load(bundle, prompts=pack, execution=execution)
-    suffix = f".{(map_format or _MapFormat.png).value}" if save_map or map_format else None
+        predictor = load(execution)
     failed = 0
     with _lines(files, bar=len(files) > 1 and not as_json) as (ordered, show):
         for file in ordered:
@@ -106,7 +162,7 @@ def predict(
                 show(f"error: {error}", True)
                 failed += 1
                 continue
-            written = names.write(file, results, suffix)
+            written = names.write(file, results, map_suffix)
             if as_json:
                 for result, paths in zip(results, written.results, strict=True):
                     show(json.dumps(_record(file, result, paths, predictor), ensure_ascii=False), False)
@@ -116,17 +172,6 @@ def predict(
     if failed:
         rest = "" if failed == len(files) else "; the others were written"
         raise SalganEdgeError(f"{failed} of {len(files)} images could not be used{rest}")
-
-
-def _pack(prompts: Path | None, texts: Sequence[str | None]) -> PromptPack | None:
-    """The prompt pack with the given texts, or all where none is given."""
-    if prompts is None:
-        return None
-    from salgan_edge.prompts import PromptPack  # noqa: PLC0415
-
-    pack = PromptPack.load(prompts)
-    chosen = [text for text in texts if text is not None]
-    return pack.select(chosen) if chosen else pack
 
 
 @contextlib.contextmanager
@@ -164,70 +209,3 @@ def _record(
         **({} if predictor.placement is None else {"operators": predictor.placement}),
         "bundle": predictor.bundle.manifest.bundle_id,
     }
-
-
-class _Written(NamedTuple):
-    """Files of one image: overlay (and map) of each result, and the sheet if there is one."""
-
-    results: list[dict[str, Path]]
-    sheet: list[Path]
-
-
-class _Names:
-    """Where the results of each image go.
-
-    Raises:
-        OutputError: one output file was named for several results, or it would replace an input.
-    """
-
-    def __init__(self, output: Path | None, files: Sequence[Path], texts: Sequence[str | None]) -> None:
-        from salgan_edge.images import IMAGE_SUFFIXES  # noqa: PLC0415
-
-        is_file = (
-            output is not None and output.suffix.lower() in {*IMAGE_SUFFIXES, ".npy"} and not output.is_dir()
-        )
-        if is_file and (len(files) > 1 or len(texts) > 1):
-            raise OutputError(
-                f"{output} is one file for {len(files)} images and {len(texts)} texts: give a folder with --output"
-            )
-        self._file = output if is_file else None
-        self._folder = Path() if output is None or is_file else output
-        if self._file is not None and any(self._file.resolve() == file.resolve() for file in files):
-            raise OutputError(f"{output} is an input: give another --output")
-        self._taken: set[Path] = {file.resolve() for file in files}
-
-    def write(self, file: Path, results: Sequence[SaliencyResult], map_suffix: str | None) -> _Written:
-        """Write the overlays, the maps if wanted, and a sheet of several."""
-        from salgan_edge.cli.arguments import slug  # noqa: PLC0415
-
-        written = _Written([], [])
-        for result in results:
-            paths = {"overlay": self._file or self._free(f"{file.stem}_{slug(result.text)}", ".png")}
-            result.save(paths["overlay"])
-            if map_suffix:
-                overlay = paths["overlay"]
-                paths["map"] = self._free(f"{overlay.stem}_map", map_suffix, overlay.parent)
-                result.save_map(paths["map"])
-            written.results.append(paths)
-        if len(results) > 1:
-            written.sheet.append(self._sheet(file, results))
-        return written
-
-    def _sheet(self, file: Path, results: Sequence[SaliencyResult]) -> Path:
-        from salgan_edge import render  # noqa: PLC0415
-        from salgan_edge.images import write_image  # noqa: PLC0415
-
-        captions = [result.text or "free viewing" for result in results]
-        path = self._free(f"{file.stem}_sheet", ".png")
-        write_image(path, render.sheet(results[0].image, [result.overlay() for result in results], captions))
-        return path
-
-    def _free(self, stem: str, suffix: str, folder: Path | None = None) -> Path:
-        """A path that no other result of this run has, and no input."""
-        folder = folder or self._folder
-        path, number = folder / f"{stem}{suffix}", 1
-        while path.resolve() in self._taken:
-            number += 1
-            path = folder / f"{stem}-{number}{suffix}"
-        self._taken.add(path.resolve())
-        return path

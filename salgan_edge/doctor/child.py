@@ -124,6 +124,8 @@ def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+        if process.poll() is not None:
+            return "", ""  # it died, but something that it had started holds on to its output
         # Python would complain of a subprocess that still runs.
         process.returncode = -int(signal.SIGTERM)
         return "", "it could not be killed: it is stuck in a driver"

@@ -44,7 +44,12 @@ def _device(facts: Facts, device: DeviceFacts) -> Iterator[Problem]:
             yield Problem("error", part, what, reinstall_onnxruntime(facts))
     elif device.listed and not device.works:
         yield from _listed(facts, device, part)
-    elif device.name == "cuda" and not device.listed and facts.cuda.present:
+    elif (
+        device.name == "cuda"
+        and not device.listed
+        and facts.cuda.present
+        and len(facts.packages.onnxruntime) < 2  # else that is the cause, and told
+    ):
         what = (
             "there is an NVIDIA device, but the installed onnxruntime has no CUDA: predictions run on the CPU"
         )

@@ -179,22 +179,27 @@ def _packages(facts: Facts) -> Iterator[_Row]:
 
 
 def _devices(facts: Facts) -> Iterator[_Row]:
+    runtime = facts.packages.imports.get("onnxruntime")
+    providers = [] if runtime is None else runtime.details.get("providers", [])
     for device in facts.devices:
         part = f"device {device.name}"
         if device.works:
             ran = ", ".join(f"{count} on {name}" for name, count in device.operators.items())
-            yield _Row(
-                part, device.name, f"computes; tiny graph in {device.milliseconds:.0f} ms, operators: {ran}"
+            text = (
+                f"computes; tiny graph in {device.milliseconds or 0:.0f} ms, operators: {ran or 'not told'}"
             )
+            # `auto` is CUDA or the CPU.
+            chosen = "" if device.name in ("cpu", "cuda") else f"; used with --device {device.name}"
+            yield _Row(part, device.name, text + chosen)
         elif device.tried:
             yield _Row(part, device.name, device.problem, "no")
         elif not device.possible:
             yield _Row(part, device.name, "not for this operating system", "--")
         else:
-            yield _Row(part, device.name, "not in the installed onnxruntime", "--")
-    providers = facts.packages.imports.get("onnxruntime")
-    if providers is not None and providers.details.get("providers"):
-        yield _Row("providers", "providers", ", ".join(providers.details["providers"]), "--")
+            why = "not in the installed onnxruntime" if providers else "not tried without onnxruntime"
+            yield _Row(part, device.name, why, "--")
+    if providers:
+        yield _Row("providers", "providers", ", ".join(providers), "--")
     yield from _nvidia(facts)
 
 
@@ -222,7 +227,10 @@ def _nvidia(facts: Facts) -> Iterator[_Row]:
             for library in cuda.libraries
         )
         yield _Row(
-            "cuda", "CUDA", found or cuda.problem or "no library of CUDA found", "ok" if found else "--"
+            "cuda",
+            "CUDA",
+            found or cuda.problem or "no library of CUDA found",
+            "ok" if found and cuda.present else "--",
         )
 
 

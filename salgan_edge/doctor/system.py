@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["Processor", "Python", "System", "cpu_quota", "gather_processor", "gather_python", "gather_system"]
+from salgan_edge.cpus import allowed_cpus, control_groups, cpu_quota
+
+__all__ = ["Processor", "Python", "System", "gather_processor", "gather_python", "gather_system"]
 
 _FEATURES = (
     "sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
@@ -204,8 +206,6 @@ def _container() -> str:
 
 def gather_processor() -> Processor:
     """Facts about CPU and memory."""
-    from salgan_edge.devices import allowed_cpus  # noqa: PLC0415 - so that a change there cannot hide the rest
-
     info = _text(Path("/proc/cpuinfo"))
     memory, free = _memory()
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
@@ -257,41 +257,6 @@ def _fields(info: str) -> dict[str, str]:
     return found
 
 
-def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
-    """CPUs' worth of time that the control groups of this process allow; None without a limit.
-
-    Args:
-        root: where control groups are mounted.
-        own: file that names this process's groups.
-    """
-    limits = []
-    for folder in _groups(root, own, "cpu"):
-        quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
-        if not period:
-            quota = _text(folder / "cpu.cfs_quota_us").strip()
-            period = _text(folder / "cpu.cfs_period_us").strip()
-        with contextlib.suppress(ValueError, ZeroDivisionError):
-            if int(quota) > 0:
-                limits.append(int(quota) / int(period))
-    return min(limits, default=None)
-
-
-def _groups(root: Path, own: Path, controller: str) -> list[Path]:
-    """Folders of this process's control groups and those above them, of versions 1 and 2."""
-    folders: list[Path] = []
-    for line in _text(own).splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and controller not in controllers.split(","):
-            continue
-        mounts = [root / controllers, root / controller] if controllers else [root, root / "unified"]
-        for mount in mounts:
-            # In a container the path may be the host's, which is not mounted here: its end is the root.
-            place = mount / path.strip("/")
-            folders += [p for p in (place, *place.parents) if p == mount or mount in p.parents]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-
-
 def _memory() -> tuple[int | None, int | None]:
     """Bytes of the machine, and those that programs can still get."""
     fields = _fields(_text(Path("/proc/meminfo")))
@@ -324,7 +289,7 @@ def _windows_memory() -> tuple[int | None, int | None]:
 
 def _memory_limit(memory: int | None) -> int | None:
     limits = []
-    for folder in _groups(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), "memory"):
+    for folder in control_groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             with contextlib.suppress(ValueError):
                 limits.append(int(_text(folder / name)))

@@ -66,13 +66,10 @@ def _window_failure(facts: Facts) -> tuple[str, tuple[str, ...]]:
     what = f"no window can be opened on {display.display or 'the screen'}: {display.problem}"
     if "could not connect to display" in told or "cannot open display" in told:
         if facts.system.container:
-            return what, ("xhost +local: (outside the container)",)
+            return f"{what}; allow it on the host", ("xhost +local:",)
         if display.ssh:
             return what, ("ssh -Y USER@THIS_MACHINE",)
-        return what, (
-            "unset DISPLAY WAYLAND_DISPLAY",
-            "echo $DISPLAY (in a terminal of the desktop: set the same here)",
-        )
+        return f"{what}; take the value that a terminal of the desktop shows", ("echo $DISPLAY",)
     if "platform plugin" in told:
         # The plug-in is in OpenCV's package; the libraries that it loads are the system's.
         return what, apt_install(facts, *_QT_LIBRARIES)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,12 +40,15 @@ _DEV = Path("/dev")
 class DeviceCapture:
     """An open capture of OpenCV; see `salgan_edge.sources.live.Capture`."""
 
-    def __init__(self, capture: cv2.VideoCapture, first: tuple[Pixels, float]) -> None:
+    def __init__(
+        self, capture: cv2.VideoCapture, first: tuple[Pixels, float], timeout: float = math.inf
+    ) -> None:
         """Take over an open capture.
 
         Args:
             capture: opened.
             first: an image that was read from it already, and when.
+            timeout: seconds that a read may take before the source counts as lost.
         """
         fps = capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= 1000 else None
@@ -51,6 +56,7 @@ class DeviceCapture:
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self._left = count if 0 < count < 1e9 else None
         self._capture = capture
+        self._timeout = timeout
         self._first: tuple[Pixels, float] | None = first
 
     def read(self) -> tuple[Pixels, float] | None:
@@ -60,7 +66,12 @@ class DeviceCapture:
             EOFError: a recording has ended.
         """
         first, self._first = self._first, None
+        before = time.monotonic()
         read = first or read_rgb_at(self._capture)
+        if time.monotonic() - before >= self._timeout:
+            # FFmpeg's decoder gives back, one by one and each after another timeout, images that it
+            # still held; they are old, and the stream is dead.
+            return None
         if self._left is not None:
             # The count is an estimate: a last second may be missing.
             if read is None and self._left <= (self.fps or 0):
@@ -142,7 +153,8 @@ def open_stream(address: str, *, backend: str = "auto") -> DeviceCapture:
         raise SourceError(
             f"{name} answers but sends no picture (tried {tried}): check that it is a video stream and not a web page"
         )
-    return DeviceCapture(capture, first)
+    # FFmpeg looks at its clock ten times a second.
+    return DeviceCapture(capture, first, STREAM_TIMEOUT - 0.2)
 
 
 def cameras_here() -> list[str]:

@@ -110,8 +110,13 @@ def open_address(address: str, backend: str) -> tuple[cv2.VideoCapture, str]:
         # Over UDP lost packets smear the picture.
         os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
     limit = round(STREAM_TIMEOUT * 1000)
-    limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit)
-    return open_capture(address, api, limits), "ffmpeg"
+    parameters = (
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit,
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit,
+        # Each thread of the decoder but one holds an image back.
+        cv2.CAP_PROP_N_THREADS, 2,
+    )  # fmt: skip
+    return open_capture(address, api, parameters), "ffmpeg"
 
 
 def read_rgb(capture: cv2.VideoCapture) -> Pixels | None:

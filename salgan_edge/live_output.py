@@ -1,0 +1,309 @@
+"""What becomes of a stream's results besides a window: JSON lines, a recording, a summary."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import cv2
+import numpy as np
+
+from salgan_edge.errors import OutputError
+from salgan_edge.live import Rate
+from salgan_edge.recording import VideoSink
+from salgan_edge.render import captioned, overlay_grid
+from salgan_edge.result import Peak, SaliencyResult
+from salgan_edge.sources.frame import FALLBACK_FPS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from salgan_edge.live import LivePipeline, LiveResult
+
+    Pixels = npt.NDArray[np.uint8]
+
+__all__ = ["JsonLines", "LiveOutput", "Meter", "compose", "grid_peaks", "save_still"]
+
+_PEAK_SIDE = 256
+"""Longer side in pixels that a grid is enlarged to for its peaks: finer than the grid by far."""
+_GAP = 4
+
+
+def grid_peaks(grid: npt.NDArray[np.float32], size: tuple[int, int], count: int) -> list[Peak]:
+    """The largest local maxima of a grid (h, w), in pixels of a frame of `size` (width, height).
+
+    As `SaliencyResult.peaks`, found on a map of at most 256 pixels.
+    """
+    width, height = size
+    scale = min(1.0, _PEAK_SIDE / max(size))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    blank = np.empty((small[1], small[0], 0), np.uint8)
+    found = SaliencyResult.from_grid(blank, None, grid).peaks(count)
+    return [
+        Peak(
+            min(int((peak.x + 0.5) * width / small[0]), width - 1),
+            min(int((peak.y + 0.5) * height / small[1]), height - 1),
+            peak.value,
+        )
+        for peak in found
+    ]
+
+
+def compose(result: LiveResult, chosen: Sequence[int], captions: bool = True) -> Pixels:
+    """The frame with its maps laid over it, RGB uint8; several prompts side by side.
+
+    Args:
+        result: of one frame.
+        chosen: which prompts.
+        captions: write the prompt above each picture.
+    """
+    panels: list[Pixels] = []
+    for number in chosen:
+        picture = overlay_grid(result.frame.image, result.grids[number])
+        if captions:
+            picture = captioned(picture, result.texts[number] or "free viewing")
+        if panels:
+            panels.append(np.full((picture.shape[0], _GAP, 3), 255, np.uint8))
+        panels.append(picture)
+    if len(panels) == 1:
+        return panels[0]
+    joined: Pixels = cv2.hconcat(panels)  # type: ignore[assignment]
+    return joined
+
+
+@dataclass
+class Meter:
+    """How a stream is doing."""
+
+    frames: int = 0
+    """Results that were shown or written."""
+    age: float = 0.0
+    """Age in seconds of the last frame when it was done."""
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+        self._rate = Rate()
+        self._ages: list[float] = []
+
+    def add(self, result: LiveResult, done: float) -> None:
+        """Note a result that was done at a time of `time.monotonic`."""
+        self.frames += 1
+        self.age = done - result.frame.captured
+        self._rate.add(done)
+        # Enough for a median; a stream may run for days.
+        self._ages.append(self.age)
+        if len(self._ages) > 2000:
+            del self._ages[:1000]
+
+    @property
+    def fps(self) -> float:
+        """Results a second over the last two seconds."""
+        return self._rate.per_second
+
+    def line(self, pipeline: LivePipeline) -> str:
+        """One line on how it is going."""
+        dropped = f"   dropped {pipeline.dropped}" if pipeline.source.live else ""
+        return f"{self.frames} frames   {self.fps:.0f} fps   age {1000 * self.age:.0f} ms{dropped}"
+
+    def summary(self, pipeline: LivePipeline) -> str:
+        """One line on the whole stream."""
+        seconds = time.monotonic() - self.started
+        rate = self.frames / seconds if seconds else 0.0
+        median = float(np.median(self._ages)) if self._ages else 0.0
+        dropped = f", {pipeline.dropped} dropped" if pipeline.source.live else ""
+        plural = "" if self.frames == 1 else "s"
+        return (
+            f"{self.frames} frame{plural} in {seconds:.1f} s, {rate:.1f} fps{dropped}; "
+            f"median age {1000 * median:.0f} ms"
+        )
+
+
+class JsonLines:
+    """Writes one JSON object a line for each predicted frame.
+
+    Args:
+        streams: open text files; each line is flushed, so that a reader gets it at once.
+        device: where the generator runs.
+        top_k: how many peaks of each prompt.
+        file: that the frames are from, None for none.
+    """
+
+    def __init__(self, streams: Sequence[IO[str]], device: str, top_k: int, file: Path | None = None) -> None:
+        self._streams, self._device, self._top_k = streams, device, top_k
+        self._file = {} if file is None else {"file": str(file)}
+
+    def write(
+        self,
+        result: LiveResult,
+        milliseconds: dict[str, float] | None = None,
+        state: dict[str, float] | None = None,
+    ) -> None:
+        """Write a result.
+
+        Args:
+            result: of one frame.
+            milliseconds: time of further stages.
+            state: of a live source: the frame's age when it was done, frames dropped so far.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        if not result.predicted or not self._streams:
+            return
+        line = json.dumps(self._record(result, milliseconds or {}, state or {}), ensure_ascii=False)
+        for stream in self._streams:
+            try:
+                stream.write(line + "\n")
+                stream.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise OutputError(f"{stream.name} cannot be written: {error.strerror or error}") from error
+
+    def _record(
+        self, result: LiveResult, milliseconds: dict[str, float], state: dict[str, float]
+    ) -> dict[str, Any]:
+        frame = result.frame
+        height, width = frame.image.shape[:2]
+        started = time.perf_counter()
+        results = []
+        for text, grid in zip(result.texts, result.relative, strict=True):
+            peaks = grid_peaks(grid, (width, height), self._top_k)
+            results.append(
+                {
+                    "text": text,
+                    "peak": {"x": peaks[0].x, "y": peaks[0].y},
+                    "peaks": [{"x": p.x, "y": p.y, "value": round(p.value, 4)} for p in peaks],
+                }
+            )
+        spent = {**result.milliseconds, **milliseconds, "peaks": 1000 * (time.perf_counter() - started)}
+        return {
+            **self._file,
+            "index": frame.index,
+            **({} if frame.name is None else {"name": frame.name}),
+            "time": round(frame.time, 4),
+            **state,
+            "width": width,
+            "height": height,
+            "results": results,
+            "milliseconds": {stage: round(value, 3) for stage, value in spent.items()},
+            "device": self._device,
+        }
+
+
+def save_still(result: LiveResult, chosen: Sequence[int], folder: Path, stem: str) -> list[Path]:
+    """Write a frame as it came, and the overlay and bare map of the chosen prompts.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    from salgan_edge.images import write_image  # noqa: PLC0415
+    from salgan_edge.naming import slug  # noqa: PLC0415
+
+    written = [folder / f"{stem}_frame.png"]
+    write_image(written[0], result.frame.image)
+    for number in chosen:
+        saliency = SaliencyResult.from_grid(result.frame.image, result.texts[number], result.grids[number])
+        name = f"{stem}_{slug(result.texts[number])}"
+        saliency.save(folder / f"{name}.png")
+        saliency.save_map(folder / f"{name}_map.png")
+        written += [folder / f"{name}.png", folder / f"{name}_map.png"]
+    return written
+
+
+class LiveOutput:
+    """Where the results of a stream go, whether there is a window or not.
+
+    Args:
+        pipeline: of the results.
+        lines: JSON lines, None for none.
+        record: video to write from the first frame on, None for none.
+        max_frames: end after as many results, None for no end.
+    """
+
+    def __init__(
+        self,
+        pipeline: LivePipeline,
+        lines: JsonLines | None = None,
+        record: Path | None = None,
+        max_frames: int | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.meter = Meter()
+        self.recording: Path | None = record
+        """The video that is being written, None for none."""
+        self.recorded: list[Path] = []
+        """Videos that are complete."""
+        self._lines, self._max_frames = lines, max_frames
+        self._sink: VideoSink | None = None
+
+    def take(self, result: LiveResult, chosen: Sequence[int], *, draw: bool) -> Pixels | None:
+        """Write a result wherever it goes.
+
+        Args:
+            result: the next one.
+            chosen: which prompts a picture shows.
+            draw: make a picture even where nothing is recorded.
+
+        Returns:
+            The picture with its captions, None where none was made.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        started = time.perf_counter()
+        picture = compose(result, chosen) if draw or self.recording else None
+        spent = {} if picture is None else {"draw": 1000 * (time.perf_counter() - started)}
+        if self.recording and picture is not None:
+            started = time.perf_counter()
+            self._record(picture, result)
+            spent["record"] = 1000 * (time.perf_counter() - started)
+        done = time.monotonic()
+        self.meter.add(result, done)
+        if self._lines is not None:
+            age = 1000 * (done - result.frame.captured)
+            self._lines.write(result, spent, {"age_ms": round(age, 2), "dropped": self.pipeline.dropped})
+        return picture
+
+    @property
+    def full(self) -> bool:
+        """Whether as many frames have been taken as were wanted."""
+        return self._max_frames is not None and self.meter.frames >= self._max_frames
+
+    def record(self, path: Path | None) -> None:
+        """Begin a recording, or end the present one where None.
+
+        Raises:
+            OutputError: the recording cannot be finished.
+        """
+        sink, self._sink, self.recording = self._sink, None, path
+        if sink is not None:
+            sink.close()
+            self.recorded.append(sink.path)
+
+    def close(self) -> None:
+        """End the recording."""
+        self.record(None)
+
+    def __enter__(self) -> Self:
+        """The output itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _record(self, picture: Pixels, result: LiveResult) -> None:
+        source = self.pipeline.source
+        if self._sink is None:
+            assert self.recording is not None
+            size = (picture.shape[1], picture.shape[0])
+            self._sink = VideoSink(self.recording, source.fps or FALLBACK_FPS, size)
+        # What comes irregularly is recorded at the speed of the clock, a file frame by frame.
+        self._sink.write(picture, result.frame.time if source.live else None)

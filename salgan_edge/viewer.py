@@ -1,0 +1,249 @@
+"""A stream in a window: the overlay, what it is doing, and keys."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from salgan_edge.errors import OutputError, PromptError
+from salgan_edge.live_output import compose, save_still
+from salgan_edge.render import text_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from salgan_edge.live import LiveResult
+    from salgan_edge.live_output import LiveOutput
+    from salgan_edge.window import Window
+
+    Pixels = npt.NDArray[np.uint8]
+
+__all__ = ["KEYS", "Viewer"]
+
+KEYS = {
+    "/": "type a prompt (Enter takes it, Escape leaves it)",
+    "1-9": "the prompts given at the start; 0 free viewing",
+    "v": "the prompt and the next side by side, or alone",
+    "space": "pause",
+    "s": "save frame, overlay and map",
+    "r": "record, or stop recording",
+    "h": "help",
+    "q": "quit (or Escape)",
+}
+"""What the keys do."""
+
+_SHOW_EVERY = 1 / 60
+"""Seconds between pictures in the window; no screen shows more."""
+_STATUS_EVERY = 0.2
+_MESSAGE_SECONDS = 3.0
+_IDLE = 0.003
+
+
+class Viewer:
+    """Shows a pipeline's results in a window until the user or the source ends it.
+
+    Args:
+        window: to show in.
+        output: takes each result, whether it is shown or not.
+        texts: prompts of the number keys; the first is shown first.
+        folder: where stills and recordings go.
+        device: where the generator runs.
+        side_by_side: begin with two prompts.
+        say: takes one line for the terminal.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        output: LiveOutput,
+        texts: Sequence[str | None],
+        folder: Path,
+        device: str,
+        *,
+        side_by_side: bool = False,
+        say: Callable[[str], None],
+    ) -> None:
+        self._window, self._output, self._pipeline = window, output, output.pipeline
+        self._texts = list(texts)
+        self._folder, self._device, self._say = folder, device, say
+        self._current: str | None = self._texts[0]
+        self._both = side_by_side and len(self._texts) > 1
+        self._typed: str | None = None
+        self._paused = self._help = self._ended = False
+        self._shown: LiveResult | None = None
+        self._picture: Pixels | None = None
+        self._shown_at = self._status_at = self._begun = 0.0
+        self._status = ""
+        self._message, self._message_until = "", 0.0
+        self._stills = 0
+        self._drawn: tuple[Pixels | None, list[str]] = (None, [])
+        self._apply()
+
+    def run(self) -> None:
+        """Show until the end.
+
+        Raises:
+            SourceError: the source broke down.
+            DeviceError: the device did.
+            OutputError: a file cannot be written.
+        """
+        self._begun = time.monotonic()
+        while not (self._ended or self._window.closed or self._output.full):
+            wait = _IDLE if self._paused else self._next()
+            key = self._window.key(wait)
+            while key is not None and not self._ended:
+                self._press(key)
+                key = self._window.key()
+            self._draw()
+
+    def _next(self) -> float:
+        """Take a result if there is one; seconds to wait before the next."""
+        try:
+            result = self._pipeline.get(0)
+        except EOFError:
+            # A single image stays until it was looked at.
+            self._paused = self._output.meter.frames == 1
+            self._ended = not self._paused
+            return 0.0
+        if result is None:
+            # Waiting for a key, which ends the wait: OpenCV forgets one when the next comes.
+            return _IDLE
+        now = time.monotonic()
+        due = now - self._shown_at >= _SHOW_EVERY or not self._pipeline.source.live
+        picture = self._output.take(result, range(len(result.texts)), draw=due)
+        self._shown = result
+        if picture is not None and due:
+            self._picture, self._shown_at = picture, now
+        if self._pipeline.source.live:
+            return 0.0
+        # A file plays no faster than it was taken.
+        return max(0.0, self._begun + result.frame.time - time.monotonic())
+
+    def _apply(self) -> None:
+        """Give the chosen prompts to the pipeline; those of a paused frame are predicted anew."""
+        chosen = [self._current]
+        if self._both:
+            position = self._texts.index(self._current) if self._current in self._texts else -1
+            chosen.append(self._texts[(position + 1) % len(self._texts)])
+        try:
+            self._pipeline.set_texts(chosen)
+        except PromptError as error:
+            self._tell(str(error))
+            return
+        if self._paused and self._shown is not None:
+            self._shown = self._pipeline.predict(self._shown.frame)
+            self._picture = compose(self._shown, range(len(chosen)))
+
+    def _press(self, key: str) -> None:
+        if self._typed is not None:
+            self._type(key)
+        elif key in ("q", "escape"):
+            self._ended = True
+        elif key == "/":
+            self._typed = ""
+        elif key == " ":
+            self._pause()
+        elif key == "s":
+            self._save()
+        elif key == "r":
+            self._toggle_recording()
+        elif key == "h":
+            self._help = not self._help
+        elif key == "v":
+            self._both = not self._both and len(self._texts) > 1
+            self._apply()
+        elif key.isdigit():
+            self._choose(int(key))
+
+    def _type(self, key: str) -> None:
+        assert self._typed is not None
+        if key == "escape":
+            self._typed = None
+        elif key == "backspace":
+            self._typed = self._typed[:-1]
+        elif key == "enter":
+            self._current, self._typed = self._typed.strip() or None, None
+            self._apply()
+        elif len(key) == 1:
+            self._typed += key
+
+    def _choose(self, number: int) -> None:
+        if number == 0:
+            self._current = None
+        elif number <= len(self._texts):
+            self._current = self._texts[number - 1]
+        else:
+            self._tell(f"there are {len(self._texts)} prompts; / types another")
+            return
+        self._apply()
+
+    def _pause(self) -> None:
+        self._paused = not self._paused
+        self._pipeline.pause(self._paused)
+        if not self._paused and self._shown is not None:
+            # A file goes on where it stopped.
+            self._begun = time.monotonic() - self._shown.frame.time
+
+    def _save(self) -> None:
+        if self._shown is None:
+            return
+        self._stills += 1
+        stem = f"{_stamp()}-{self._stills}"
+        try:
+            written = save_still(self._shown, range(len(self._shown.texts)), self._folder, stem)
+        except OutputError as error:
+            self._tell(str(error))
+            return
+        for path in written:
+            self._say(str(path))
+        self._tell(f"saved {written[0].name} and {len(written) - 1} more")
+
+    def _toggle_recording(self) -> None:
+        if self._output.recording:
+            self._output.record(None)
+            self._tell(f"recorded {self._output.recorded[-1].name}" if self._output.recorded else "")
+        else:
+            self._output.record(self._folder / f"{_stamp()}.mp4")
+
+    def _tell(self, message: str) -> None:
+        """Show a line for a few seconds."""
+        self._message, self._message_until = message, time.monotonic() + _MESSAGE_SECONDS
+
+    def _draw(self) -> None:
+        if self._picture is None:
+            return
+        lines = [self._line()]
+        if self._help:
+            lines = [f"{key}: {what}" for key, what in KEYS.items()] + lines
+        if self._picture is self._drawn[0] and lines == self._drawn[1]:
+            return
+        self._drawn = (self._picture, lines)
+        bar = text_lines(lines, self._picture.shape[1])
+        self._window.show(np.concatenate([self._picture, bar]))
+
+    def _line(self) -> str:
+        """What stands below the picture."""
+        if self._typed is not None:
+            return f"look for: {self._typed}_"
+        now = time.monotonic()
+        if self._message and now < self._message_until:
+            return self._message
+        if now - self._status_at >= _STATUS_EVERY or not self._status:
+            meter = self._output.meter
+            self._status_at = now
+            parts = [f"{meter.fps:.0f} fps", f"age {1000 * meter.age:.0f} ms"]
+            parts += [f"dropped {self._pipeline.dropped}"] if self._pipeline.source.live else []
+            parts += [self._device, "h help"]
+            self._status = "   ".join(parts)
+        marks = ["paused"] * self._paused + ["recording"] * bool(self._output.recording)
+        return "   ".join([*marks, self._status])
+
+
+def _stamp() -> str:
+    return datetime.now().astimezone().strftime("salgan-edge-%Y%m%d-%H%M%S")

@@ -1,0 +1,939 @@
+"""Devices: what is asked for, what is there, and what is said where the two differ."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import itertools
+import json
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from salgan_edge import SaliencyPredictor, contract, cpus, devices, samples, session
+from salgan_edge.binding import BoundSession
+from salgan_edge.bundle import default_bundle
+from salgan_edge.cli.messages import show_log
+from salgan_edge.devices import (
+    DEVICES,
+    Execution,
+    cache_folder,
+    installed_packages,
+    parse_options,
+    repair,
+)
+from salgan_edge.errors import BundleFormatError, DeviceError, MissingDependencyError
+from salgan_edge.metrics import cc
+from salgan_edge.session import DeviceWarning, GraphSession
+from salgan_edge.verification.tolerance import tolerance_for
+
+GENERATOR = default_bundle() / contract.GENERATOR_FILE
+PHOTO = samples.path("coffee")
+
+
+def inputs(height=9, width=8, prompts=1, seed=0):
+    """Random inputs of the generator."""
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(1, prompts, 512))
+    return {
+        contract.IMAGE: random.integers(0, 256, (1, height, width, 3)).astype(np.uint8),
+        contract.TEXT_EMBEDDING: (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(
+            np.float32
+        ),
+    }
+
+
+# What is asked for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"device": "tpu"}, "device 'tpu' is unknown: auto, cpu, cuda"),
+        ({"threads": 0}, "threads is 0: 1 or more"),
+        ({"threads": -2}, "threads is -2: 1 or more"),
+        (
+            {"options": {"device_id": "1"}},
+            r"\(device_id\) fit no device 'auto': name the device too, such as cuda",
+        ),
+        ({"device": "cpu", "options": {"x": "1"}}, "fit no device 'cpu'"),
+        ({"device": "cuda", "options": {"device_id": "x"}}, "device_id is 'x': the number of a device"),
+        ({"device": "tensorrt", "options": {"device_id": "-1"}}, "device_id is '-1': the number"),
+        ({"device": "directml", "options": {"device_id": ""}}, "device_id is '': the number"),
+        ({"device": "cuda", "options": {"device_id": "\u00b2"}}, "the number"),
+    ],
+)
+def test_execution_that_does_not_fit(arguments, message):
+    with pytest.raises(DeviceError, match=message):
+        Execution(**arguments)
+
+
+def test_execution():
+    assert Execution().options == {}
+    assert Execution("cuda", options={"device_id": "1"}).options == {"device_id": "1"}
+    # OpenVINO's are no numbers.
+    assert Execution("openvino", options={"device_id": "GPU.1"}).threads is None
+
+
+def test_parse_options():
+    assert parse_options([]) == {}
+    assert parse_options(["a=1", " b = x=y ", "c="]) == {"a": "1", "b": "x=y", "c": ""}
+    for words, message in (
+        (["a"], "'a' is no option of a provider: KEY=VALUE was expected"),
+        (["=1"], "'=1' is no option"),
+        ([" =1"], "is no option"),
+        (["a=1", "a =2"], "the option a of the provider was given twice"),
+    ):
+        with pytest.raises(DeviceError, match=message):
+            parse_options(words)
+
+
+COMMANDS = [
+    ["predict", PHOTO, "a spoon"],
+    ["verify"],
+    ["bake", "a spoon"],
+    ["evaluate", "--data", "DATA", "--baseline", "none", "--limit", 1],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_options_of_every_command(command, run, tmp_path, gaze_data):
+    command = [gaze_data / "sjtu_tis" if word == "DATA" else word for word in command]
+    for options, message in (
+        (["--device", "tpu"], "'tpu' is not one of"),
+        (["--threads", 0], "--threads"),
+        (["--device", "cuda", "--provider-option", "device_id"], "'device_id' is no option of a provider"),
+        (
+            ["--device", "cuda", "--provider-option", "device_id=x"],
+            "device_id is 'x': the number of a device",
+        ),
+        (["--device", "cpu", "--provider-option", "device_id=1"], "fit no device 'cpu'"),
+    ):
+        code, out, err = run(*command, *options)
+        assert (code, out) == (2, "")
+        assert sum(message in line for line in err.splitlines()) == 1
+        assert "Traceback" not in err
+    wrong = "coreml" if sys.platform == "win32" else "directml"
+    for options in ([], ["--strict"], ["--provider-option", "device_id=1", "--strict"]):
+        code, out, err = run(*command, "--device", wrong, *options)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"error: {wrong} is only there on ")
+        assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in pytest.importorskip("onnxruntime").get_available_providers(),
+    reason="this onnxruntime has CUDA; the GPU tests cover it",
+)
+def test_strict_refuses_an_auto_without_cuda(run):
+    code, out, err = run("predict", PHOTO, "a spoon", "--strict")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: no CUDA in the installed onnxruntime (onnxruntime")
+    assert "salgan-edge[gpu]" in err
+    assert len(err.splitlines()) == 1
+    # Where the CPU is what was asked for, nothing falls back to it.
+    code, out, err = run("predict", PHOTO, "a spoon", "--strict", "--device", "cpu")
+    assert (code, err) == (0, "")
+
+
+# CPUs
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(None, 3), (1.5, 2), (0.2, 1), (4.0, 3)])
+def test_quota_and_affinity(quota, expected, monkeypatch):
+    """The quota's own values are tested in test_doctor.py."""
+    monkeypatch.setattr(cpus, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)), raising=False)
+    assert cpus.allowed_cpus() == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_affinity_is_kept():
+    """Of the process, not of the machine, whose CPUs onnxruntime would take."""
+    script = (
+        "import os\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from salgan_edge import SaliencyPredictor\n"
+        "session = SaliencyPredictor.load(device='cpu')._generator._session\n"
+        "print(session.get_session_options().intra_op_num_threads)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize(("threads", "spinning"), [(1, True), (3, False)])
+def test_threads_and_spinning_reach_onnxruntime(threads, spinning):
+    graph = GraphSession(GENERATOR, Execution("cpu", threads, spinning=spinning))
+    options = graph._session.get_session_options()
+    assert options.intra_op_num_threads == threads
+    if spinning:
+        with pytest.raises(RuntimeError, match="allow_spinning"):
+            options.get_session_config_entry("session.intra_op.allow_spinning")
+    else:
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert graph.placement is None
+    expected = GraphSession(GENERATOR, Execution("cpu", 1)).run(contract.SALIENCY, inputs())
+    assert np.abs(graph.run(contract.SALIENCY, inputs()) - expected).max() < 1e-4
+
+
+# What is installed
+
+
+def install(folder, name, version="1.0", record=("onnxruntime/__init__.py,,",), metadata=None):
+    """A folder like pip's of an installed package."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    if metadata is None:
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
+    if metadata:
+        (info / "METADATA").write_bytes(metadata)
+    if record is not None:
+        (info / "RECORD").write_text("\n".join(record) + "\n")
+
+
+def test_installed_packages(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
+    assert installed_packages() == {}
+    install(tmp_path / "first", "onnxruntime", "1.30.0")
+    install(tmp_path / "first", "onnxruntime_gpu", "1.27.1")
+    install(tmp_path / "first", "OnnxRuntime.OpenVINO", "1.24", record=None)
+    install(tmp_path / "first", "onnxruntime-directml", record=["../x.py,,", "onnxruntime/capi/x.dll,,"])
+    install(tmp_path / "first", "onnx", "1.18", record=["onnx/__init__.py,,"])
+    # They stand beside it, and overwrite nothing.
+    for beside in ("onnxruntime-extensions", "onnxruntime_genai", "onnxruntime-tools"):
+        install(tmp_path / "first", beside, record=[f"{beside.replace('-', '_')}/__init__.py,,"])
+    # Not the one that is imported.
+    install(tmp_path / "second", "onnxruntime", "1.20.0")
+    assert installed_packages() == {
+        "onnxruntime": "1.30.0",
+        "onnxruntime-directml": "1.0",
+        "onnxruntime-gpu": "1.27.1",
+        "onnxruntime-openvino": "1.24",
+    }
+
+
+@pytest.mark.parametrize("metadata", [b"", b"Metadata-Version: 2.1\n", b"\xff\xfe\x00Name: \xff", b"Name:\n"])
+def test_damaged_packages_are_passed_over(metadata, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    install(tmp_path, "onnxruntime-gpu", "1.27.1")
+    install(tmp_path, "onnxruntime", "1.20", metadata=metadata)
+    assert installed_packages() == {"onnxruntime-gpu": "1.27.1"}
+
+
+def test_package_without_a_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    install(tmp_path, "onnxruntime", metadata=b"Name: onnxruntime\n")
+    assert installed_packages() == {"onnxruntime": "of unknown version"}
+
+
+PACKAGES = sorted({kind.package for kind in DEVICES.values()})
+
+
+@pytest.mark.parametrize("extra", ["cpu", "gpu", "openvino", "directml"])
+@pytest.mark.parametrize(
+    "present", [set(c) for n in range(4) for c in itertools.combinations(PACKAGES, n)], ids=sorted
+)
+def test_repair_leaves_one_whole_package(present, extra, monkeypatch):
+    """The printed commands, carried out on packages that share their files."""
+    monkeypatch.setattr(devices, "installed_packages", lambda: dict.fromkeys(sorted(present), "1.0"))
+    left, whole = set(present), len(present) < 2
+    for command in repair(extra).split(" && "):
+        match shlex.split(command):
+            case ["pip", "uninstall", "-y", *names]:
+                # Otherwise pip says that it skips it.
+                assert names
+                assert set(names) <= left
+                left -= set(names)
+                whole = not left
+            case ["pip", "install", requirement]:
+                assert requirement == f"salgan-edge[{extra}]"
+                (wanted,) = {kind.package for kind in DEVICES.values() if kind.extra == extra}
+                left.add(wanted)
+            case other:
+                pytest.fail(f"not expected: {other}")
+    assert (left, whole) == ({wanted}, True)
+
+
+def test_extras_are_those_of_the_project():
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    for kind in DEVICES.values():
+        (requirement,) = project["optional-dependencies"][kind.extra]
+        assert requirement.partition(">")[0].partition("[")[0] == kind.package
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/salgan-edge"),
+        ("linux", {"XDG_CACHE_HOME": ""}, "/home/me/.cache/salgan-edge"),
+        ("linux", {}, "/home/me/.cache/salgan-edge"),
+        ("darwin", {"XDG_CACHE_HOME": "/x"}, "/home/me/Library/Caches/salgan-edge"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/salgan-edge"),
+        ("win32", {}, "/home/me/AppData/Local/salgan-edge"),
+        ("linux", {"SALGAN_EDGE_CACHE": "/mine", "XDG_CACHE_HOME": "/x"}, "/mine"),
+        ("win32", {"SALGAN_EDGE_CACHE": "/mine"}, "/mine"),
+        ("darwin", {"SALGAN_EDGE_CACHE": "/mine"}, "/mine"),
+    ],
+)
+def test_cache_folder(platform, variables, expected, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "SALGAN_EDGE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(devices, "sys", SimpleNamespace(platform=platform))
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
+    assert cache_folder() == Path(expected)
+
+
+# Why a provider's library does not load
+
+GPU_EXTRA = "pip install 'salgan-edge[gpu]'"
+ADVICE = {
+    "libcuda.so.1": "it comes with the NVIDIA driver, install that",
+    "libnvidia-ml.so.1": "it comes with the NVIDIA driver",
+    "libcudnn.so.9": f"it is cuDNN's, {GPU_EXTRA}",
+    "libcublasLt.so.13": f"it is CUDA's, {GPU_EXTRA}",
+    "libcudart.so.13": f"it is CUDA's, {GPU_EXTRA}",
+    "libnvrtc.so.13": f"it is CUDA's, {GPU_EXTRA}",
+    "libnvJitLink.so.13": f"it is CUDA's, {GPU_EXTRA}",
+    "libnvinfer.so.10": "it is TensorRT's, pip install 'tensorrt-cu13<11', or take --device cuda",
+    "libnvonnxparser.so.10": "it is TensorRT's",
+    "libtbb.so.12": "libtbb.so.12 is missing",
+}
+
+
+@pytest.mark.parametrize("library", ADVICE)
+def test_advice_for_a_missing_library(library):
+    said = devices._advice(f"{library}: cannot open shared object file: No such file or directory")
+    assert said.startswith(f"{library} is missing")
+    assert ADVICE[library] in said
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("", "unknown reason"),
+        (
+            "/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by x.so)\nmore",
+            "/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by x.so)",
+        ),
+        ("/a b/x.so: file too short", "/a b/x.so: file too short"),
+        (
+            "/opt/lib/libcudnn.so.9: cannot open shared object file: Permission denied",
+            "libcudnn.so.9 is missing",
+        ),
+    ],
+)
+def test_advice_for_other_problems(message, expected):
+    assert devices._advice(message).startswith(expected)
+    assert "\n" not in devices._advice(message)
+
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("cc") is None or sys.platform != "linux", reason="no C compiler, or not Linux"
+)
+
+
+def shared_object(path, *needed):
+    """A shared library without content that needs others; its name is that of its file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flags = ["-shared", "-nostdlib", "-x", "c", os.devnull, "-x", "none", "-Wl,--no-as-needed"]
+    subprocess.run(
+        ["cc", *flags, *needed, f"-Wl,-soname,{path.name}", "-o", path], check=True, capture_output=True
+    )
+    return path
+
+
+def problem_of(folder, device):
+    """`loading_problem` in a process of its own, since libraries stay loaded."""
+    (folder / "onnxruntime").mkdir(exist_ok=True)
+    (folder / "onnxruntime/__init__.py").touch()
+    script = (
+        f"import sys\nsys.path.insert(0, {str(folder)!r})\nimport onnxruntime\n"
+        f"from salgan_edge.devices import loading_problem\nprint(loading_problem({device!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("device", "library"),
+    [("cuda", "libcublasLt.so.113"), ("tensorrt", "libnvinfer.so.110"), ("openvino", "libopenvino.so.1")],
+)
+def test_library_that_is_missing_is_named(device, library, tmp_path):
+    capi = tmp_path / "onnxruntime/capi"
+    missing = shared_object(tmp_path / library)
+    shared_object(capi / "libonnxruntime_providers_shared.so")
+    shared_object(capi / f"lib{DEVICES[device].library}.so", missing)
+    missing.unlink()
+    assert problem_of(tmp_path, device).startswith(f"{library} is missing")
+
+
+@needs_compiler
+def test_libraries_that_load(tmp_path):
+    capi = tmp_path / "onnxruntime/capi"
+    # Built into onnxruntime, as far as can be told.
+    assert problem_of(tmp_path, "cuda") == "None"
+    assert problem_of(tmp_path, "cpu") == "None"
+    for stem in ("onnxruntime_providers_shared", DEVICES["cuda"].library):
+        shared_object(capi / f"lib{stem}.so")
+    assert problem_of(tmp_path, "cuda") == "None"
+    (capi / "libonnxruntime_providers_shared.so").write_bytes(b"")
+    assert "file too short" in problem_of(tmp_path, "cuda")
+
+
+@needs_compiler
+def test_tensorrt_is_found_in_its_pip_package(tmp_path):
+    """No loader searches the package's folder."""
+    library = shared_object(tmp_path / "tensorrt_libs/libnvinfer.so.10")
+    (tmp_path / "tensorrt_libs/__init__.py").touch()
+    shared_object(tmp_path / f"onnxruntime/capi/lib{DEVICES['tensorrt'].library}.so", library)
+    assert problem_of(tmp_path, "tensorrt") == "None"
+    library.unlink()
+    assert problem_of(tmp_path, "tensorrt").startswith("libnvinfer.so.10 is missing")
+
+
+def test_libraries_are_not_loaded_before_onnxruntime(monkeypatch):
+    """They would miss what its import sets, and give a wrong reason."""
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    with pytest.raises(AssertionError, match="import onnxruntime first"):
+        devices.loading_problem("cuda")
+
+
+# onnxruntime itself
+
+
+def test_onnxruntime_that_is_damaged(monkeypatch):
+    """What is left when one of two packages was uninstalled, or a library of the system is too old."""
+    found = {"onnxruntime": "1.30", "onnxruntime-gpu": "1.27"}
+    monkeypatch.setattr(session, "installed_packages", lambda: found)
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace())
+    with pytest.raises(
+        MissingDependencyError,
+        match=r"\(onnxruntime 1\.30, onnxruntime-gpu 1\.27\) \(several overwrite each other\) cannot be used: "
+        r"it has no InferenceSession; pip uninstall -y onnxruntime onnxruntime-gpu, then install",
+    ):
+        GraphSession(GENERATOR)
+    found.pop("onnxruntime")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"\(onnxruntime-gpu 1\.27\) cannot be used: import of onnx"
+    ):
+        GraphSession(GENERATOR)
+    found.clear()
+    with pytest.raises(MissingDependencyError, match=r"is not installed: pip install 'salgan-edge\[cpu\]'"):
+        GraphSession(GENERATOR)
+
+
+def test_provider_that_is_not_in_the_package(monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    for found, message in (
+        ({}, r"\(none\) has no Open"),
+        (
+            {"onnxruntime": "1.30"},
+            r"\(onnxruntime 1\.30\) has no OpenVINOExecutionProvider: pip uninstall -y onnx",
+        ),
+        (
+            {"onnxruntime": "1", "onnxruntime-gpu": "2"},
+            r"onnxruntime-gpu 2\) \(several overwrite each other\)",
+        ),
+    ):
+        for module in (session, devices):
+            monkeypatch.setattr(module, "installed_packages", lambda found=found: found)
+        with pytest.raises(DeviceError, match=message) as raised:
+            GraphSession(GENERATOR, Execution("openvino"))
+        assert "pip install 'salgan-edge[openvino]'; or use --device cpu" in str(raised.value)
+
+
+# Providers and their options
+
+
+def test_providers_of_each_device(monkeypatch, tmp_path):
+    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
+
+    def providers(device, capture=False, **options):
+        return session._providers(device, Execution(device, options=options), b"graph", "g", capture=capture)
+
+    cpu = ("CPUExecutionProvider", {})
+    assert providers("cpu") == [cpu]
+    assert providers("cuda") == [("CUDAExecutionProvider", {}), cpu]
+    assert providers("cuda", device_id="1", x="y") == [
+        ("CUDAExecutionProvider", {"device_id": "1", "x": "y"}),
+        cpu,
+    ]
+    assert providers("cuda", capture=True) == [("CUDAExecutionProvider", {"enable_cuda_graph": "1"}), cpu]
+    assert providers("openvino", device_type="GPU") == [
+        ("OpenVINOExecutionProvider", {"device_type": "GPU"}),
+        cpu,
+    ]
+    # CUDA takes what TensorRT does not know, on the same GPU.
+    (first, own), (second, other), last = providers(
+        "tensorrt", capture=True, device_id="2", trt_fp16_enable="1"
+    )
+    assert (first, second, last) == ("TensorrtExecutionProvider", "CUDAExecutionProvider", cpu)
+    assert other == {"device_id": "2"}
+    assert (
+        own.items()
+        >= {
+            "device_id": "2",
+            "trt_fp16_enable": "1",
+            "trt_engine_cache_enable": "1",
+            "trt_cuda_graph_enable": "1",
+        }.items()
+    )
+
+
+@pytest.fixture
+def notes():
+    """Warnings that the package logs."""
+    records = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append
+    logger = logging.getLogger("salgan_edge.session")
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+def test_engine_cache_of_tensorrt(monkeypatch, tmp_path, notes):
+    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path / "cache"))
+    packages = {"onnxruntime-gpu": "1.31.1"}
+    monkeypatch.setattr(session, "installed_packages", lambda: packages)
+    tensorrt = ["10.9"]
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: tensorrt[0])
+
+    def folder(graph=b"graph", quiet=False):
+        options = session._engine_cache(graph, "generator.onnx", quiet=quiet)
+        assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
+        assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"]
+        return Path(options["trt_engine_cache_path"])
+
+    first = folder()
+    assert first.is_dir()
+    assert first.parent == tmp_path / "cache/tensorrt"
+    (note,) = notes
+    assert note.getMessage() == (
+        f"TensorRT builds its engines for generator.onnx, once; this takes minutes (kept in {first})"
+    )
+    # The session is made a second time for a CUDA graph.
+    assert folder(quiet=True) == first
+    assert len(notes) == 1
+    (first / "x.engine").touch()
+    assert folder() == first
+    assert len(notes) == 1
+    # A file is the same graph as its content.
+    (tmp_path / "g.onnx").write_bytes(b"graph")
+    assert folder(tmp_path / "g.onnx") == first
+    others = [folder(b"another graph")]
+    packages["onnxruntime-gpu"] = "1.32.0"
+    others.append(folder())
+    tensorrt[0] = "10.10"
+    others.append(folder())
+    assert len({first, *others}) == 4
+    assert len(notes) == 4
+
+
+def test_engine_cache_of_ones_own(monkeypatch, tmp_path, notes):
+    """Options that say where engines are kept leave the default alone."""
+    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
+    execution = Execution(
+        "tensorrt", options={"trt_engine_cache_path": "/mine", "trt_engine_cache_enable": "1"}
+    )
+    (_, options), *_ = session._providers("tensorrt", execution, b"graph", "g", capture=False)
+    assert options == execution.options
+    assert (list(tmp_path.iterdir()), notes) == ([], [])
+
+
+@pytest.mark.parametrize("place", ["file", "file/deeper", "/proc/1/nothing"])
+def test_engine_cache_that_cannot_be_written(place, monkeypatch, tmp_path):
+    if place.startswith("/proc") and sys.platform != "linux":
+        pytest.skip("no /proc")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path / place))
+    with pytest.raises(
+        DeviceError, match=r"cannot be kept in .*; set SALGAN_EDGE_CACHE to a folder that can"
+    ):
+        session._engine_cache(b"graph", "g", quiet=False)
+
+
+def test_engine_cache_that_is_read_only(monkeypatch, tmp_path):
+    """The folder is there; that nothing can be written is said before the engine is built, not after."""
+    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
+    session._engine_cache(b"graph", "g", quiet=False)
+
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(session.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(
+        DeviceError, match=r"cannot be kept in .*: Read-only file system; set SALGAN_EDGE_CACHE"
+    ):
+        session._engine_cache(b"graph", "g", quiet=False)
+
+
+# Fixed buffers
+
+
+@pytest.fixture
+def plain():
+    """The embedded generator as onnxruntime loads it."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(GENERATOR, options, providers=["CPUExecutionProvider"])
+
+
+def bound_to(plain, **options):
+    import onnxruntime
+
+    return BoundSession(onnxruntime, plain, "cpu", **options)
+
+
+def test_buffers_change_nothing(plain):
+    """Ten sets of shapes, more than are kept, each twice and with other content."""
+    bound = bound_to(plain)
+    shapes = [(9 + n % 5, 8 + n, 1 + n % 3) for n in range(10)]
+    for seed in range(2):
+        for shape in shapes:
+            given = inputs(*shape, seed=seed)
+            (expected,) = plain.run([contract.SALIENCY], given)
+            found = bound.run(contract.SALIENCY, given)
+            assert found.dtype == np.float32
+            assert np.array_equal(found, expected)
+            assert len(bound._buffers) <= 8
+    # The last used are the ones that are kept.
+    bound.run(contract.SALIENCY, inputs(*shapes[2]))
+    bound.run(contract.SALIENCY, inputs(50, 50))
+    kept = {key[1][1][1:3] for key in bound._buffers}
+    assert shapes[2][:2] in kept
+    assert shapes[3][:2] not in kept
+
+
+def test_results_and_inputs_are_the_callers(plain):
+    bound = bound_to(plain)
+    first, second = inputs(seed=1), inputs(seed=2)
+    before = {name: array.copy() for name, array in first.items()}
+    found = bound.run(contract.SALIENCY, first)
+    kept = found.copy()
+    other = bound.run(contract.SALIENCY, second)
+    assert not np.array_equal(other, kept)
+    assert np.array_equal(found, kept)
+    assert all(np.array_equal(first[name], before[name]) for name in first)
+
+
+def test_buffers_take_any_layout(plain):
+    given = inputs(20, 30, 2)
+    turned = {**given, contract.IMAGE: given[contract.IMAGE][:, ::-1, ::2]}
+    (expected,) = plain.run([contract.SALIENCY], {n: np.ascontiguousarray(a) for n, a in turned.items()})
+    assert np.array_equal(bound_to(plain).run(contract.SALIENCY, turned), expected)
+
+
+def test_each_set_of_shapes_has_a_graph_of_its_own(plain):
+    """Numbers of CUDA graphs: none for the first run, which tells the shape; no more than eight in all."""
+    seen = []
+
+    class Recorder:
+        io_binding = plain.io_binding
+
+        def run_with_iobinding(self, binding, options):
+            seen.append(options.get_run_config_entry("gpu_graph_id"))
+            plain.run_with_iobinding(binding, options)
+
+    bound = bound_to(Recorder(), capture=True)
+    for width in (8, 9, 8, 9):
+        bound.run(contract.SALIENCY, inputs(9, width))
+    assert seen == ["-1", "1", "-1", "2", "1", "2"]
+    seen.clear()
+    for width in range(10, 20):
+        bound.run(contract.SALIENCY, inputs(9, width))
+    assert seen == [n for number in range(3, 9) for n in ("-1", str(number))] + ["-1"] * 8
+    # Its graph is bound to buffers that are gone.
+    seen.clear()
+    bound.run(contract.SALIENCY, inputs(9, 8))
+    assert seen == ["-1", "-1"]
+
+
+# Falling back
+
+
+@pytest.fixture(params=["does not load", "is not used"])
+def no_gpu(request, monkeypatch, tmp_path_factory):
+    """An onnxruntime that lists CUDA on a machine where it cannot work; why `auto` does not take it."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA; the GPU and wheel tests cover it")
+    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    listed = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    if request.param == "is not used":
+        return "cuda is not usable: onnxruntime takes CPUExecutionProvider in its place, --debug shows what it logs"
+    monkeypatch.setattr(session, "loading_problem", lambda _: "libx is missing")
+    return "libx is missing"
+
+
+def test_auto_says_once_that_it_falls_back(no_gpu, run):
+    """The text encoder follows the generator."""
+    code, out, err = run("predict", PHOTO, "a spoon", "--json")
+    assert code == 0
+    assert err == (
+        f"warning: CUDA is there but not usable, so this runs on the CPU: {no_gpu}; --device cpu silences this\n"
+    )
+    assert json.loads(out)["device"] == "cpu"
+    assert run("predict", PHOTO, "a spoon", "--device", "cpu")[::2] == (0, "")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_warning_points_at_the_calling_code():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        SaliencyPredictor.load().predict(np.zeros((40, 40, 3), np.uint8), "a dog")
+        GraphSession(GENERATOR)
+    assert [(warning.category, warning.filename) for warning in caught] == [(DeviceWarning, __file__)] * 2
+    assert caught[1].lineno == caught[0].lineno + 1
+
+
+def test_strict_does_not_fall_back(no_gpu, run):
+    reason = no_gpu.removeprefix("cuda is not usable: ")
+    for options in (["--strict"], ["--device", "cuda"], ["--device", "cuda", "--strict"]):
+        code, out, err = run("predict", PHOTO, "a spoon", *options)
+        assert (code, out) == (1, "")
+        assert err == f"error: cuda is not usable: {reason}; or use --device cpu\n"
+    code, _, err = run("verify", "--device", "tensorrt")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("error: tensorrt is not usable: ")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_options_are_named_where_a_device_is_not_usable(monkeypatch):
+    monkeypatch.setattr(session, "loading_problem", lambda _: None)
+    with pytest.raises(DeviceError, match=r"^cuda is not usable with device_id=7: onnxruntime takes CPU"):
+        GraphSession(GENERATOR, Execution("cuda", options={"device_id": "7"}))
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_what_onnxruntime_prints_is_not_on_standard_output(run, monkeypatch):
+    import onnxruntime
+
+    said = "Failed to load libx\n"
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write(said), raising=False)
+    try:
+        code, out, err = run("predict", PHOTO, "a spoon", "--json")
+        assert code == 0
+        assert json.loads(out)["device"] == "cpu"
+        assert "Failed to load" not in err
+        code, out, err = run("--debug", "predict", PHOTO, "a spoon", "--json")
+        assert json.loads(out)["device"] == "cpu"
+        assert "debug: Failed to load libx" in err.splitlines()
+    finally:
+        show_log(debug=False)
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_debug_shows_the_log_of_onnxruntime(debug, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from salgan_edge.cli import main; main()", *(["--debug"] if debug else []),
+         "predict", str(PHOTO), "a spoon", "--device", "cpu"],
+        capture_output=True, text=True, cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert done.stdout == "coffee_a-spoon.png\n"
+    assert ("[I:onnxruntime:" in done.stderr) is debug
+    assert debug or done.stderr == ""
+
+
+def test_graph_that_no_device_loads_is_the_bundles_fault(monkeypatch):
+    """The device is not blamed, so that `verify` goes on."""
+    import onnxruntime
+
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    monkeypatch.setattr(session, "loading_problem", lambda _: None)
+    for device in ("cpu", "cuda"):
+        with pytest.raises(
+            BundleFormatError, match=r"^onnxruntime cannot load g: .*protobuf.*; export the bundle"
+        ):
+            GraphSession(b"no graph", Execution(device), name="g")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_sound_graph_that_a_device_refuses_is_the_devices_fault(monkeypatch):
+    import onnxruntime
+
+    real = onnxruntime.InferenceSession
+
+    class Refusing(real):
+        def __init__(self, content, options, providers, **rest):
+            if providers != ["CPUExecutionProvider"]:
+                raise RuntimeError("/src/x.cc:12 Create(int) out of memory\nand more")
+            super().__init__(content, options, providers, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Refusing)
+    monkeypatch.setattr(session, "loading_problem", lambda _: None)
+    with pytest.raises(
+        DeviceError, match=r"^cuda cannot run generator\.onnx: out of memory; or use --device cpu$"
+    ):
+        GraphSession(GENERATOR, Execution("cuda"))
+
+
+# Running
+
+
+def test_failure_on_a_device_is_one_of_the_device():
+    graph = GraphSession(GENERATOR, Execution("cpu", 1), name="generator.onnx")
+    wrong = inputs() | {contract.IMAGE: np.zeros((1, 4), np.uint8)}
+    # On the CPU, it can only be the caller's.
+    with pytest.raises(Exception, match="INVALID_ARGUMENT") as raised:
+        graph.run(contract.SALIENCY, wrong)
+    assert not isinstance(raised.value, DeviceError)
+
+    class Failing:
+        def run(self, *_):
+            raise RuntimeError("/src/cuda_call.cc:100 bool Check(int) CUDA failure 2: out of memory\nmore")
+
+    for broken in ("_session", "_bound"):
+        graph = GraphSession(GENERATOR, Execution("cpu", 1), name="generator.onnx")
+        graph.device = "openvino"
+        setattr(graph, broken, Failing())
+        with pytest.raises(
+            DeviceError,
+            match=r"^openvino failed while running generator\.onnx: CUDA failure 2: out of memory; use --device cpu$",
+        ):
+            graph.run(contract.SALIENCY, inputs())
+
+
+@pytest.mark.skipif(
+    not hasattr(pytest.importorskip("onnxruntime").InferenceSession, session._ASSIGNMENT),
+    reason="this onnxruntime keeps no record",
+)
+def test_strict_names_the_operators(monkeypatch):
+    """The real record of a run on the CPU, as if another device had been asked for."""
+    graph = GraphSession(GENERATOR, Execution("cpu", 1), traced=True)
+    graph._check_strict()
+    graph.device = "openvino"
+    with pytest.raises(
+        DeviceError,
+        match=r"openvino does not run all of generator\.onnx: .*\d+ Conv\b.* on CPUExecutionProvider; leave",
+    ):
+        graph._check_strict()
+    graph.device = "tensorrt"
+    pairs = [("TensorrtExecutionProvider", "Conv"), ("CUDAExecutionProvider", "Resize")]
+    record = session._counted("assignment", pairs)
+    monkeypatch.setattr(graph, "_recorded", lambda: record)
+    # CUDA is the same GPU.
+    graph._check_strict()
+    assert not graph._all_on_device()
+    # What reckons with shapes is left on the CPU on purpose.
+    pairs = [
+        ("CUDAExecutionProvider", "Conv"),
+        ("CPUExecutionProvider", "Shape"),
+        ("CPUExecutionProvider", "Gather"),
+    ]
+    graph.device = "cuda"
+    monkeypatch.setattr(graph, "_recorded", lambda: session._counted("assignment", pairs))
+    graph._check_strict()
+    assert graph._all_on_device()
+    monkeypatch.setattr(graph, "_recorded", lambda: record)
+    with pytest.raises(DeviceError, match="1 Conv on TensorrtExecutionProvider"):
+        graph._check_strict()
+
+
+# On a GPU. `pytest -m gpu` runs these alone.
+
+
+@pytest.fixture(scope="module")
+def on_gpu():
+    """The embedded bundle on CUDA; skipped where that does not really work."""
+    try:
+        return SaliencyPredictor.load(device="cuda")
+    except DeviceError as error:
+        pytest.skip(str(error))
+
+
+def assert_close(found, expected):
+    allowed = tolerance_for("fp32", "cuda")
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() < allowed.saliency
+    rows = [array.reshape(-1, *array.shape[-2:]) for array in (found, expected)]
+    assert min(cc(*pair) for pair in zip(*rows, strict=True)) > allowed.correlation
+
+
+@pytest.mark.gpu
+def test_cuda_computes_what_the_cpu_does(on_gpu, predictor):
+    assert on_gpu.device == "cuda"
+    for name in samples.NAMES:
+        texts = ["a spoon", None, "a face"]
+        for found, expected in zip(
+            on_gpu.predict(samples.path(name), texts),
+            predictor.predict(samples.path(name), texts),
+            strict=True,
+        ):
+            assert_close(found.map, expected.map)
+
+
+@pytest.mark.gpu
+def test_auto_takes_cuda(on_gpu):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert SaliencyPredictor.load().device == on_gpu.device
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_cuda_with_fixed_buffers_and_graphs(on_gpu, cuda_graph):
+    """Changing content of two shapes in turn, and results that later runs do not change."""
+    on_cpu = GraphSession(GENERATOR, Execution("cpu"))
+    graph = GraphSession(GENERATOR, Execution(on_gpu.device, cuda_graph=cuda_graph))
+    assert graph._bound is not None
+    if cuda_graph and not graph._bound._capture:
+        pytest.skip(f"no graph is captured, not every operator is on the GPU: {graph.placement}")
+    given = [inputs(*shape, seed=seed) for seed in range(3) for shape in ((60, 80, 1), (90, 40, 3))]
+    for found, each in zip([graph.run(contract.SALIENCY, g) for g in given], given, strict=True):
+        assert_close(found, on_cpu.run(contract.SALIENCY, each))
+
+
+@pytest.mark.gpu
+def test_placement_and_strict_on_cuda(on_gpu):
+    placement = on_gpu.placement
+    if placement is None:
+        pytest.skip("this onnxruntime keeps no record")
+    assert placement["CUDAExecutionProvider"] > 0.8 * sum(placement.values())
+    if set(placement) == {"CUDAExecutionProvider"}:
+        assert SaliencyPredictor.load(execution=Execution("auto", strict=True)).device == "cuda"
+    else:
+        with pytest.raises(
+            DeviceError, match=r"cuda does not run all of generator\.onnx: .* on CPUExecution"
+        ):
+            SaliencyPredictor.load(execution=Execution("cuda", strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("on_gpu")
+def test_cuda_device_that_is_not_there(run):
+    code, out, err = run("predict", PHOTO, "a spoon", "--device", "cuda", "--provider-option", "device_id=99")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: cuda ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.gpu
+def test_threads_beside_cuda(on_gpu):
+    graph = GraphSession(GENERATOR, Execution(on_gpu.device, 1, spinning=False))
+    options = graph._session.get_session_options()
+    assert options.intra_op_num_threads == 1
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
