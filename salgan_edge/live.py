@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -51,21 +52,34 @@ class _Prompt(NamedTuple):
     version: int
 
 
+class _Taken(NamedTuple):
+    """A frame on its way, or the error that ends the source."""
+
+    number: int
+    frame: Frame | None
+    error: BaseException | None
+    prompt: _Prompt
+    predicted: bool
+
+
 class LivePipeline:
     """Iterates the saliency of a source's frames, in order.
 
     Capturing runs in the source's own thread or in the workers', inference in the workers', and
     drawing is the caller's. Of a live source a frame is taken when a worker is free, and a result
     that the caller does not fetch in time gives way to the next; of other sources every frame is
-    delivered.
+    delivered, those before an error too.
 
     Args:
         source: of frames; closed with the pipeline.
         predictor: used by the workers through `SaliencyPredictor.grids`; nothing else may use it.
         texts: the first prompts.
         stabiliser: makes the maps steady; None leaves each frame's map as it is.
-        every: predict every Nth frame; those between keep its map.
+        every: predict every Nth frame, and the first one of new prompts; those between keep its map.
         workers: frames that are in inference at once; more than one on the CPU only.
+
+    Raises:
+        PromptError: a text cannot be used; the source is left open.
     """
 
     def __init__(
@@ -86,11 +100,19 @@ class LivePipeline:
         # Taking a frame, and with it its place in the order.
         self._taking = threading.Lock()
         self._taken = 0
+        self._source_over = False
+        self._taken_version = -1
+        self._unpredicted = 0
+        # A session on another device than the CPU takes one run at a time.
+        self._generating: contextlib.AbstractContextManager[object] = (
+            threading.Lock() if workers == 1 else contextlib.nullcontext()
+        )
         # Whose turn it is to be stabilised and delivered.
         self._ordered = threading.Condition()
         self._turn = 0
         self._last: LiveResult | None = None
         self._last_version = -1
+        self._outdated = 0
         self._running = threading.Event()
         self._running.set()
         self._closed = False
@@ -112,30 +134,44 @@ class LivePipeline:
     @property
     def dropped(self) -> int:
         """Frames that were captured and not delivered, because newer ones were there."""
-        return self.source.dropped + self._results.dropped
+        return self.source.dropped + self._results.dropped + self._outdated
 
     def set_texts(self, texts: Sequence[str | None]) -> None:
         """Change the prompts from the next frame on; only new texts are encoded.
+
+        Results of frames that were taken before still come, with their own prompts. Call it from one
+        thread only.
 
         Raises:
             PromptError: a text cannot be used; the prompts stay as they are.
         """
         vectors = self._predictor.embed(texts)
+        if tuple(texts) == self._prompt.texts:
+            # What was averaged over time stays.
+            return
         self._prompt = _Prompt(tuple(texts), vectors, self._prompt.version + 1)
 
     def pause(self, paused: bool) -> None:
-        """Stop taking frames, or go on; a live source goes on capturing."""
+        """Stop taking frames, or go on; a live source goes on capturing.
+
+        One more frame of a live source may be taken. Its result, like any that waits, is dropped when
+        it goes on: it is from before the pause.
+        """
         if paused:
             self._running.clear()
-        else:
-            self._running.set()
+            return
+        if self.source.live and not self._running.is_set():
+            # A failure is raised where results are fetched.
+            with contextlib.suppress(Exception):
+                while True:
+                    self._results.get(0)
+                    self._outdated += 1
+        self._running.set()
 
     def predict(self, frame: Frame) -> LiveResult:
         """Predict a frame for the present prompts out of turn, as for one that is paused at."""
         prompt = self._prompt
-        started = time.perf_counter()
-        grids = self._predictor.grids(frame.image, prompt.vectors)
-        spent = {"generator": 1000 * (time.perf_counter() - started)}
+        grids, spent = self._generate(frame, prompt)
         return LiveResult(frame, prompt.texts, grids, grids, True, spent)
 
     def close(self) -> None:
@@ -146,8 +182,9 @@ class LivePipeline:
         self.source.close()
         with self._ordered:
             self._ordered.notify_all()
+        until = time.monotonic() + _PATIENCE
         for thread in self._threads:
-            thread.join(_PATIENCE)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def __enter__(self) -> Self:
         """The pipeline itself."""
@@ -185,50 +222,72 @@ class LivePipeline:
 
     def _work(self) -> None:
         """Take frames and deliver results until there are no more."""
-        try:
-            while (taken := self._take()) is not None:
-                self._infer(*taken)
-        except BaseException as error:  # noqa: BLE001 - raised where the results are fetched
-            self._results.fail(error)
-            self._stop()
+        while (taken := self._take()) is not None:
+            self._process(taken)
         with self._ordered:
             self._working -= 1
             last = self._working == 0
         if last:
             self._results.finish()
 
-    def _take(self) -> tuple[int, Frame, _Prompt] | None:
+    def _take(self) -> _Taken | None:
         """The next frame with its number and prompts; None at the end."""
         with self._taking:
             self._running.wait()
-            if self._closed:
+            if self._closed or self._source_over:
                 return None
-            frame = next(self.source, None)
-            if frame is None:
+            frame, error = None, None
+            try:
+                frame = next(self.source, None)
+            except BaseException as problem:  # noqa: BLE001 - raised where the results are fetched
+                error = problem
+            self._source_over = frame is None
+            if frame is None and error is None:
                 return None
-            number = self._taken
+            number, prompt = self._taken, self._prompt
+            predicted = prompt.version != self._taken_version or self._unpredicted >= self._every - 1
             self._taken += 1
-            return number, frame, self._prompt
+            self._taken_version = prompt.version
+            self._unpredicted = 0 if predicted else self._unpredicted + 1
+            return _Taken(number, frame, error, prompt, predicted)
 
-    def _infer(self, number: int, frame: Frame, prompt: _Prompt) -> None:
-        predicted = number % self._every == 0
-        grids, spent = None, {}
-        if predicted:
-            started = time.perf_counter()
-            grids = self._predictor.grids(frame.image, prompt.vectors)
-            spent["generator"] = 1000 * (time.perf_counter() - started)
+    def _process(self, taken: _Taken) -> None:
+        """Predict a frame if need be, and deliver the result, or the error, when its turn has come."""
+        grids, spent, error = None, {}, taken.error
+        if taken.frame is not None and taken.predicted:
+            try:
+                grids, spent = self._generate(taken.frame, taken.prompt)
+            except BaseException as problem:  # noqa: BLE001 - raised where the results are fetched
+                error = problem
         with self._ordered:
-            while self._turn != number and not self._closed:
+            while self._turn != taken.number and not self._closed:
                 self._ordered.wait()
             if self._closed:
                 return
-            result = self._result(frame, prompt, grids, spent)
-            delivered = self._results.put(result)
-            self._last, self._last_version = result, prompt.version
+            delivered = False
+            if error is None and taken.frame is not None:
+                try:
+                    result = self._result(taken.frame, taken.prompt, grids, spent)
+                    delivered = self._results.put(result)
+                    self._last = result
+                except BaseException as problem:  # noqa: BLE001 - raised where the results are fetched
+                    error = problem
+            if error is not None:
+                self._results.fail(error)
             self._turn += 1
+            self._closed = self._closed or not delivered
             self._ordered.notify_all()
         if not delivered:
             self._stop()
+
+    def _generate(
+        self, frame: Frame, prompt: _Prompt
+    ) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
+        """The generator's grids of a frame, and how long they took."""
+        with self._generating:
+            started = time.perf_counter()
+            grids = self._predictor.grids(frame.image, prompt.vectors)
+            return grids, {"generator": 1000 * (time.perf_counter() - started)}
 
     def _result(
         self, frame: Frame, prompt: _Prompt, grids: npt.NDArray[np.float32] | None, spent: dict[str, float]
@@ -241,6 +300,7 @@ class LivePipeline:
         if self._stabiliser is not None:
             if prompt.version != self._last_version:
                 self._stabiliser.reset()
+                self._last_version = prompt.version
             started = time.perf_counter()
             grids = self._stabiliser(grids, frame.time)
             density = self._stabiliser.density

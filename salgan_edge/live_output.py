@@ -32,6 +32,10 @@ __all__ = ["JsonLines", "LiveOutput", "Meter", "compose", "grid_peaks", "save_st
 _PEAK_SIDE = 256
 """Longer side in pixels that a grid is enlarged to for its peaks: finer than the grid by far."""
 _GAP = 4
+_CUT = 2.0
+"""Seconds without a frame (a pause, a lost camera) after which a recording goes on as if there had been none."""
+_MOST_FPS = 60.0
+"""Frame rate of a live recording at most."""
 
 
 def grid_peaks(grid: npt.NDArray[np.float32], size: tuple[int, int], count: int) -> list[Peak]:
@@ -211,6 +215,8 @@ def save_still(result: LiveResult, chosen: Sequence[int], folder: Path, stem: st
     for number in chosen:
         saliency = SaliencyResult.from_grid(result.frame.image, result.texts[number], result.grids[number])
         name = f"{stem}_{slug(result.texts[number])}"
+        if folder / f"{name}.png" in written:
+            name += f"-{number + 1}"
         saliency.save(folder / f"{name}.png")
         saliency.save_map(folder / f"{name}_map.png")
         written += [folder / f"{name}.png", folder / f"{name}_map.png"]
@@ -242,6 +248,8 @@ class LiveOutput:
         """Videos that are complete."""
         self._lines, self._max_frames = lines, max_frames
         self._sink: VideoSink | None = None
+        self._size = (0, 0)
+        self._cut = self._last_time = 0.0
 
     def take(self, result: LiveResult, chosen: Sequence[int], *, draw: bool) -> Pixels | None:
         """Write a result wherever it goes.
@@ -283,9 +291,14 @@ class LiveOutput:
             OutputError: the recording cannot be finished.
         """
         sink, self._sink, self.recording = self._sink, None, path
-        if sink is not None:
+        if sink is None:
+            return
+        try:
             sink.close()
-            self.recorded.append(sink.path)
+        finally:
+            # What can be played of it is there, also if it is not whole.
+            if sink.frames and sink.path.exists():
+                self.recorded.append(sink.path)
 
     def close(self) -> None:
         """End the recording."""
@@ -300,10 +313,33 @@ class LiveOutput:
         self.close()
 
     def _record(self, picture: Pixels, result: LiveResult) -> None:
-        source = self.pipeline.source
+        source, time = self.pipeline.source, result.frame.time
         if self._sink is None:
             assert self.recording is not None
-            size = (picture.shape[1], picture.shape[0])
-            self._sink = VideoSink(self.recording, source.fps or FALLBACK_FPS, size)
+            self._size = (picture.shape[1], picture.shape[0])
+            fps = source.fps or FALLBACK_FPS
+            # A camera may promise more than is shown; what is missing is repeated, at a cost.
+            self._sink = VideoSink(
+                self.recording, min(fps, _MOST_FPS) if source.live else fps, self._size
+            )
+            self._cut, self._last_time = 0.0, time
+        if time - self._last_time > _CUT:
+            self._cut += time - self._last_time - 1 / self._sink.fps
+        self._last_time = time
         # What comes irregularly is recorded at the speed of the clock, a file frame by frame.
-        self._sink.write(picture, result.frame.time if source.live else None)
+        self._sink.write(_fitted(picture, self._size), time - self._cut if source.live else None)
+
+
+def _fitted(picture: Pixels, size: tuple[int, int]) -> Pixels:
+    """A picture enlarged or reduced into the middle of white of a (width, height), if it is not of that size."""
+    width, height = size
+    if picture.shape[:2] == (height, width):
+        return picture
+    scale = min(width / picture.shape[1], height / picture.shape[0])
+    inner = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    canvas[top : top + inner[1], left : left + inner[0]] = cv2.resize(
+        picture, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
+    return canvas

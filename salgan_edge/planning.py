@@ -54,7 +54,10 @@ def plan_stream(
     predictor = load(replace(execution, threads=1, spinning=spin))
     if predictor.device != "cpu" or total == 1:
         return Plan(predictor, 1, 1)
-    if not live or _seconds(predictor) < _FAST:
+    if not live:
+        # One more than there are cores: somebody always waits for a turn or a frame.
+        return Plan(predictor, min(total + 1, _MOST_WORKERS), 1)
+    if _seconds(predictor) < _FAST:
         return Plan(predictor, min(total, _MOST_WORKERS), 1)
     return Plan(load(replace(execution, device="cpu", threads=total, spinning=spin)), 1, total)
 

@@ -20,6 +20,8 @@ __all__ = ["DisplayCheck", "Window"]
 
 _SECONDS = 20.0
 _TRY = "import cv2; cv2.namedWindow('salgan-edge'); cv2.waitKey(1); cv2.destroyAllWindows()"
+_LARGEST = (1600, 1000)
+"""Width and height in pixels that a window opens with at most: pictures of 4K would not fit the screen."""
 _SPECIAL = {8: "backspace", 127: "backspace", 10: "enter", 13: "enter", 27: "escape"}
 
 
@@ -77,15 +79,21 @@ class Window:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._shown = False
+        self._shown = self._gone = False
         self._size = (0, 0)
         cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
     def show(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Show RGB uint8 (H, W, 3); the first one, or one of another shape, sets the window's size."""
+        """Show RGB uint8 (H, W, 3); the first one, or one of another shape, sets the window's size.
+
+        Nothing is shown once the user has closed it: OpenCV would open another.
+        """
+        if self.closed:
+            return
         size = (picture.shape[1], picture.shape[0])
         if size != self._size:
-            cv2.resizeWindow(self._title, *size)
+            scale = min(1.0, _LARGEST[0] / size[0], _LARGEST[1] / size[1])
+            cv2.resizeWindow(self._title, *(max(1, round(side * scale)) for side in size))
             self._size = size
         cv2.imshow(self._title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         self._shown = True
@@ -108,20 +116,23 @@ class Window:
         )
         if code < 0:
             return None
+        # GTK puts Shift and the like above, Windows the keys that are no characters.
         code &= 0xFFFF
         if code in _SPECIAL:
             return _SPECIAL[code]
-        return chr(code) if 32 <= code < 0xFF00 and chr(code).isprintable() else None
+        # On Linux these are codes of X, which are characters up to 255 only.
+        last = 0xFF if sys.platform.startswith("linux") else 0xFEFF
+        return chr(code) if 32 <= code <= last and chr(code).isprintable() else None
 
     @property
     def closed(self) -> bool:
         """Whether the user has closed it."""
-        if not self._shown:
-            return False
-        try:
-            return bool(cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1)
-        except cv2.error:
-            return True
+        if self._shown and not self._gone:
+            try:
+                self._gone = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+            except cv2.error:
+                self._gone = True
+        return self._gone
 
     def close(self) -> None:
         """Close it."""

@@ -12,7 +12,9 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["one_line_warnings", "show_log"]
+    from salgan_edge.predictor import SaliencyPredictor
+
+__all__ = ["one_line_warnings", "show_log", "tell_placement"]
 
 
 @contextlib.contextmanager
@@ -23,6 +25,14 @@ def one_line_warnings() -> Iterator[None]:
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         typer.echo(f"warning: {message}", err=True)
+
+
+def tell_placement(predictor: SaliencyPredictor) -> None:
+    """Say so where a device leaves some of the generator's operators to another."""
+    placement = predictor.placement
+    if placement is not None and len(placement) > 1:
+        shares = ", ".join(f"{count} on {provider}" for provider, count in placement.items())
+        typer.echo(f"note: on {predictor.device}, operators of the generator: {shares}", err=True)
 
 
 class _Lines(logging.Handler):

@@ -19,7 +19,7 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.messages import one_line_warnings
+from salgan_edge.cli.messages import one_line_warnings, tell_placement
 from salgan_edge.cli.names import OutputNames
 from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
 from salgan_edge.errors import ImageError, SalganEdgeError
@@ -150,6 +150,7 @@ def _predict_images(
     """
     with one_line_warnings():
         predictor = load(execution)
+    tell_placement(predictor)
     failed = 0
     with _lines(files, bar=len(files) > 1 and not as_json) as (ordered, show):
         for file in ordered:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from salgan_edge.cli.messages import one_line_warnings
+from salgan_edge.cli.messages import one_line_warnings, tell_placement
 from salgan_edge.cli.stopping import stoppable
 from salgan_edge.errors import SalganEdgeError, SourceError
 
@@ -50,6 +50,7 @@ def predict_videos(
     with one_line_warnings():
         plan = plan_stream(load, execution, live=False)
         plan.predictor.embed(texts)
+    tell_placement(plan.predictor)
     failed = 0
     for file in files:
         try:

@@ -20,7 +20,7 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.messages import one_line_warnings
+from salgan_edge.cli.messages import one_line_warnings, tell_placement
 from salgan_edge.cli.stopping import stoppable
 from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
 from salgan_edge.errors import OutputError
@@ -184,6 +184,7 @@ def _load(
         plan = plan_stream(load, execution, live=True, spin=spin)
         # Prompts that cannot be used are refused before a window opens.
         plan.predictor.embed(chosen)
+    tell_placement(plan.predictor)
     return plan, chosen
 
 
