@@ -111,7 +111,7 @@ def export_bundle(
         }  # fmt: skip
         report("exporting the generator")
         graphs[contract.GENERATOR_FILE] = convert(
-            generator, generator_example(generator.dimension), [contract.IMAGE, contract.TEXT_EMBEDDING],
+            generator.for_export(), generator_example(generator.dimension), [contract.IMAGE, contract.TEXT_EMBEDDING],
             contract.SALIENCY, GENERATOR_DIMENSIONS, opset,
         )  # fmt: skip
         for file, model in graphs.items():

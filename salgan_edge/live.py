@@ -280,9 +280,7 @@ class LivePipeline:
         if not delivered:
             self._stop()
 
-    def _generate(
-        self, frame: Frame, prompt: _Prompt
-    ) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
+    def _generate(self, frame: Frame, prompt: _Prompt) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
         """The generator's grids of a frame, and how long they took."""
         with self._generating:
             started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -245,7 +246,10 @@ class LiveOutput:
         self.recording: Path | None = record
         """The video that is being written, None for none."""
         self.recorded: list[Path] = []
-        """Videos that are complete."""
+        """Videos that can be played."""
+        self.problem: str | None = None
+        """Why the last recording that may fail ended."""
+        self._may_fail = False
         self._lines, self._max_frames = lines, max_frames
         self._sink: VideoSink | None = None
         self._size = (0, 0)
@@ -270,7 +274,14 @@ class LiveOutput:
         spent = {} if picture is None else {"draw": 1000 * (time.perf_counter() - started)}
         if self.recording and picture is not None:
             started = time.perf_counter()
-            self._record(picture, result)
+            try:
+                self._record(picture, result)
+            except OutputError as error:
+                if not self._may_fail:
+                    raise
+                self.problem = str(error)
+                with contextlib.suppress(OutputError):
+                    self.record(None)
             spent["record"] = 1000 * (time.perf_counter() - started)
         done = time.monotonic()
         self.meter.add(result, done)
@@ -284,13 +295,18 @@ class LiveOutput:
         """Whether as many frames have been taken as were wanted."""
         return self._max_frames is not None and self.meter.frames >= self._max_frames
 
-    def record(self, path: Path | None) -> None:
+    def record(self, path: Path | None, *, may_fail: bool = False) -> None:
         """Begin a recording, or end the present one where None.
+
+        Args:
+            path: of the video; the file is opened with the next result.
+            may_fail: the stream goes on if it cannot be written, and `problem` says why.
 
         Raises:
             OutputError: the recording cannot be finished.
         """
         sink, self._sink, self.recording = self._sink, None, path
+        self._may_fail = may_fail
         if sink is None:
             return
         try:
@@ -313,21 +329,19 @@ class LiveOutput:
         self.close()
 
     def _record(self, picture: Pixels, result: LiveResult) -> None:
-        source, time = self.pipeline.source, result.frame.time
+        source, moment = self.pipeline.source, result.frame.time
         if self._sink is None:
             assert self.recording is not None
             self._size = (picture.shape[1], picture.shape[0])
             fps = source.fps or FALLBACK_FPS
             # A camera may promise more than is shown; what is missing is repeated, at a cost.
-            self._sink = VideoSink(
-                self.recording, min(fps, _MOST_FPS) if source.live else fps, self._size
-            )
-            self._cut, self._last_time = 0.0, time
-        if time - self._last_time > _CUT:
-            self._cut += time - self._last_time - 1 / self._sink.fps
-        self._last_time = time
+            self._sink = VideoSink(self.recording, min(fps, _MOST_FPS) if source.live else fps, self._size)
+            self._cut, self._last_time = 0.0, moment
+        if moment - self._last_time > _CUT:
+            self._cut += moment - self._last_time - 1 / self._sink.fps
+        self._last_time = moment
         # What comes irregularly is recorded at the speed of the clock, a file frame by frame.
-        self._sink.write(_fitted(picture, self._size), time - self._cut if source.live else None)
+        self._sink.write(_fitted(picture, self._size), moment - self._cut if source.live else None)
 
 
 def _fitted(picture: Pixels, size: tuple[int, int]) -> Pixels:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from salgan_edge.errors import OutputError
 from salgan_edge.files import writing
 from salgan_edge.live import LivePipeline
 from salgan_edge.recording import VideoSink
@@ -62,10 +63,9 @@ def overlay_video(
         PromptError: a text cannot be used.
     """
     frames = 0
-    grids: list[npt.NDArray[np.float32]] = []
     with contextlib.ExitStack() as stack:
-        if maps:
-            stack.callback(lambda: _save_maps(maps, grids))
+        stack.enter_context(source)
+        arrays = [stack.enter_context(_MapFile(path)) for path in maps]
         pipeline = stack.enter_context(
             LivePipeline(
                 source, plan.predictor, texts, stabiliser=stabiliser, every=every, workers=plan.workers
@@ -80,17 +80,70 @@ def overlay_video(
                 ]
             for sink, grid in zip(sinks, result.grids, strict=True):
                 sink.write(overlay_grid(result.frame.image, grid))
-            if maps:
-                grids.append(result.grids)
+            for array, grid in zip(arrays, result.grids, strict=bool(arrays)):
+                array.write(grid)
             frames += 1
             progress(result)
     return frames
 
 
-def _save_maps(paths: Sequence[Path], grids: Sequence[npt.NDArray[np.float32]]) -> None:
-    """Write the maps of each text."""
-    if not grids:
-        return
-    for number, path in enumerate(paths):
-        with writing(path) as temporary:
-            np.save(temporary, np.stack([grid[number] for grid in grids]))
+class _MapFile:
+    """A ``.npy`` file that grows: an hour of maps does not fit the memory of a small device.
+
+    However the block is left, the file gets its name and holds what was written; without a map nothing
+    is left.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open it.
+
+        Raises:
+            OutputError: the place cannot be written.
+        """
+        self._path = path
+        self._place = contextlib.ExitStack()
+        self._file = self._place.enter_context(writing(path)).open("wb")
+        self._shape: tuple[int, ...] = ()
+        self._count = 0
+
+    def write(self, grid: npt.NDArray[np.float32]) -> None:
+        """Add a map (h, w).
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        try:
+            if not self._count:
+                self._shape = grid.shape
+                self._file.write(self._header())
+            self._file.write(np.ascontiguousarray(grid, np.float32).astype("<f4", copy=False).data)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror or error}") from error
+        self._count += 1
+
+    def _header(self) -> bytes:
+        """The header of the NumPy format, version 1.0, always 128 bytes, so that the count can be set later."""
+        words = repr({"descr": "<f4", "fortran_order": False, "shape": (self._count, *self._shape)})
+        return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + words.encode().ljust(117) + b"\n"
+
+    def __enter__(self) -> Self:
+        """The file itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Finish it."""
+        try:
+            if self._count:
+                self._file.seek(0)
+                self._file.write(self._header())
+            self._file.close()
+        except OSError as error:
+            self._count = 0
+            raise OutputError(f"cannot write {self._path}: {error.strerror or error}") from error
+        finally:
+            if self._count:
+                self._place.close()
+            else:
+                nothing = OutputError("nothing to keep")
+                with contextlib.suppress(OutputError):
+                    self._place.__exit__(OutputError, nothing, None)

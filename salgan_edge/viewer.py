@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from salgan_edge.errors import OutputError, PromptError
 from salgan_edge.live_output import compose, save_still
+from salgan_edge.predictor import PromptWarning
 from salgan_edge.render import text_lines
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ _SHOW_EVERY = 1 / 60
 _STATUS_EVERY = 0.2
 _MESSAGE_SECONDS = 3.0
 _IDLE = 0.003
+_LONGEST_WAIT = 0.05
+"""Seconds between looks at whether the window was closed."""
+_SILENCE = 2.0
+"""Seconds without a frame that are worth a word."""
+_TYPED = 60
+"""Characters of a prompt that are shown while it is typed: the last ones."""
 
 
 class Viewer:
@@ -73,17 +81,18 @@ class Viewer:
         self._texts = list(texts)
         self._folder, self._device, self._say = folder, device, say
         self._current: str | None = self._texts[0]
-        self._both = side_by_side and len(self._texts) > 1
+        self._both = side_by_side
         self._typed: str | None = None
         self._paused = self._help = self._ended = False
         self._shown: LiveResult | None = None
         self._picture: Pixels | None = None
-        self._shown_at = self._status_at = self._begun = 0.0
+        self._coming: tuple[LiveResult, Pixels | None] | None = None
+        self._shown_at = self._taken_at = self._status_at = self._begun = 0.0
         self._status = ""
         self._message, self._message_until = "", 0.0
-        self._stills = 0
+        self._stills = self._recordings = 0
         self._drawn: tuple[Pixels | None, list[str]] = (None, [])
-        self._apply()
+        self._apply(self._current, self._both)
 
     def run(self) -> None:
         """Show until the end.
@@ -93,7 +102,7 @@ class Viewer:
             DeviceError: the device did.
             OutputError: a file cannot be written.
         """
-        self._begun = time.monotonic()
+        self._begun = self._taken_at = time.monotonic()
         while not (self._ended or self._window.closed or self._output.full):
             wait = _IDLE if self._paused else self._next()
             key = self._window.key(wait)
@@ -103,7 +112,14 @@ class Viewer:
             self._draw()
 
     def _next(self) -> float:
-        """Take a result if there is one; seconds to wait before the next."""
+        """Take a result if there is one and it is time; seconds to wait before the next."""
+        if self._coming is not None:
+            # A file plays no faster than it was taken.
+            left = self._begun + self._coming[0].frame.time - time.monotonic()
+            if left > 0:
+                return min(left, _LONGEST_WAIT)
+            self._show(*self._coming)
+            self._coming = None
         try:
             result = self._pipeline.get(0)
         except EOFError:
@@ -114,28 +130,46 @@ class Viewer:
         if result is None:
             # Waiting for a key, which ends the wait: OpenCV forgets one when the next comes.
             return _IDLE
-        now = time.monotonic()
-        due = now - self._shown_at >= _SHOW_EVERY or not self._pipeline.source.live
+        live = self._pipeline.source.live
+        self._taken_at = time.monotonic()
+        due = self._taken_at - self._shown_at >= _SHOW_EVERY or not live
         picture = self._output.take(result, range(len(result.texts)), draw=due)
-        self._shown = result
-        if picture is not None and due:
-            self._picture, self._shown_at = picture, now
-        if self._pipeline.source.live:
-            return 0.0
-        # A file plays no faster than it was taken.
-        return max(0.0, self._begun + result.frame.time - time.monotonic())
+        if self._output.problem is not None:
+            self._tell(self._output.problem)
+            self._output.problem = None
+        if live:
+            self._show(result, picture if due else None)
+        else:
+            self._coming = (result, picture)
+        return 0.0
 
-    def _apply(self) -> None:
-        """Give the chosen prompts to the pipeline; those of a paused frame are predicted anew."""
-        chosen = [self._current]
-        if self._both:
-            position = self._texts.index(self._current) if self._current in self._texts else -1
-            chosen.append(self._texts[(position + 1) % len(self._texts)])
+    def _show(self, result: LiveResult, picture: Pixels | None) -> None:
+        """Make a result the one to see, and its picture if one was made."""
+        wanted = self._pipeline.texts
+        if self._shown is not None and self._shown.texts == wanted != result.texts:
+            # The new prompt was shown on a paused frame; results of the old one were still under way.
+            return
+        self._shown = result
+        if picture is not None:
+            self._picture, self._shown_at = picture, time.monotonic()
+
+    def _apply(self, current: str | None, both: bool) -> None:
+        """Give the chosen prompts to the pipeline; those of a paused frame are predicted anew.
+
+        Where they cannot be used, those before stay.
+        """
+        partner = self._partner(current)
+        chosen = [current, *partner] if both else [current]
         try:
-            self._pipeline.set_texts(chosen)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", PromptWarning)
+                self._pipeline.set_texts(chosen)
         except PromptError as error:
             self._tell(str(error))
             return
+        for warning in caught:
+            self._tell(str(warning.message))
+        self._current, self._both = current, both and bool(partner)
         if self._paused and self._shown is not None:
             self._shown = self._pipeline.predict(self._shown.frame)
             self._picture = compose(self._shown, range(len(chosen)))
@@ -156,9 +190,8 @@ class Viewer:
         elif key == "h":
             self._help = not self._help
         elif key == "v":
-            self._both = not self._both and len(self._texts) > 1
-            self._apply()
-        elif key.isdigit():
+            self._toggle_both()
+        elif key.isascii() and key.isdigit():
             self._choose(int(key))
 
     def _type(self, key: str) -> None:
@@ -168,20 +201,32 @@ class Viewer:
         elif key == "backspace":
             self._typed = self._typed[:-1]
         elif key == "enter":
-            self._current, self._typed = self._typed.strip() or None, None
-            self._apply()
+            typed, self._typed = self._typed.strip() or None, None
+            self._apply(typed, self._both)
         elif len(key) == 1:
             self._typed += key
 
     def _choose(self, number: int) -> None:
         if number == 0:
-            self._current = None
+            self._apply(None, self._both)
         elif number <= len(self._texts):
-            self._current = self._texts[number - 1]
+            self._apply(self._texts[number - 1], self._both)
         else:
-            self._tell(f"there are {len(self._texts)} prompts; / types another")
-            return
-        self._apply()
+            are = "are" if len(self._texts) > 1 else "is"
+            plural = "s" if len(self._texts) > 1 else ""
+            self._tell(f"there {are} {len(self._texts)} prompt{plural}; / types another")
+
+    def _toggle_both(self) -> None:
+        if self._partner(self._current):
+            self._apply(self._current, not self._both)
+        else:
+            self._tell("there is one prompt; / types another")
+
+    def _partner(self, current: str | None) -> list[str | None]:
+        """The prompt shown beside another: the next of those given; none if there is no other."""
+        position = self._texts.index(current) if current in self._texts else -1
+        after = self._texts[position + 1 :] + self._texts[: position + 1]
+        return [text for text in after if text != current][:1]
 
     def _pause(self) -> None:
         self._paused = not self._paused
@@ -205,11 +250,18 @@ class Viewer:
         self._tell(f"saved {written[0].name} and {len(written) - 1} more")
 
     def _toggle_recording(self) -> None:
-        if self._output.recording:
+        if self._output.recording is None:
+            self._recordings += 1
+            self._output.record(self._folder / f"{_stamp()}-{self._recordings}.mp4", may_fail=True)
+            return
+        before = len(self._output.recorded)
+        try:
             self._output.record(None)
-            self._tell(f"recorded {self._output.recorded[-1].name}" if self._output.recorded else "")
-        else:
-            self._output.record(self._folder / f"{_stamp()}.mp4")
+        except OutputError as error:
+            self._tell(str(error))
+            return
+        written = self._output.recorded[before:]
+        self._tell(f"recorded {written[0].name}" if written else "nothing was recorded")
 
     def _tell(self, message: str) -> None:
         """Show a line for a few seconds."""
@@ -230,7 +282,8 @@ class Viewer:
     def _line(self) -> str:
         """What stands below the picture."""
         if self._typed is not None:
-            return f"look for: {self._typed}_"
+            dots = "..." if len(self._typed) > _TYPED else ""
+            return f"look for: {dots}{self._typed[-_TYPED:]}_"
         now = time.monotonic()
         if self._message and now < self._message_until:
             return self._message
@@ -238,6 +291,8 @@ class Viewer:
             meter = self._output.meter
             self._status_at = now
             parts = [f"{meter.fps:.0f} fps", f"age {1000 * meter.age:.0f} ms"]
+            if now - self._taken_at > _SILENCE and not self._paused:
+                parts = [f"no frame for {now - self._taken_at:.0f} s"]
             parts += [f"dropped {self._pipeline.dropped}"] if self._pipeline.source.live else []
             parts += [self._device, "h help"]
             self._status = "   ".join(parts)

@@ -198,3 +198,21 @@ def test_reader_learns_to_read(monkeypatch):
         read = torch.sigmoid(model.reader(model.text_direction(torch.from_numpy(encode(texts))))).numpy()
     assert average_precision(read, named_classes(texts)) > 0.95
     assert read[2].max() < 0.5
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_export_form_computes_the_same(fusion):
+    model = random_generator(fusion=fusion)
+    with torch.no_grad():
+        model.sharpness.normal_(std=0.3)
+        if "inner" in fusion:
+            model.strides.weight.normal_(std=0.1)
+    image = torch.randint(0, 256, (2, 70, 90, 3), dtype=torch.uint8)
+    text = torch.nn.functional.normalize(torch.randn(2, 3, 512), dim=-1)
+    text[0, 1] = 0  # no text
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        expected, got = model(image, text), model.for_export()(image, text)
+    assert torch.allclose(got, expected, atol=2e-5)
+    # The model itself stays what it was.
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from salgan_edge.errors import OutputError
 from salgan_edge.images import IMAGE_SUFFIXES
 from salgan_edge.naming import slug
+from salgan_edge.sources.opening import VIDEO_SUFFIXES as _VIDEOS
 from salgan_edge.sources.opening import is_video
 
 if TYPE_CHECKING:
@@ -35,13 +36,18 @@ class OutputNames:
     def __init__(self, output: Path | None, files: Sequence[Path], texts: Sequence[str | None]) -> None:
         from salgan_edge.recording import VIDEO_SUFFIXES  # noqa: PLC0415 - needs OpenCV
 
-        kinds = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, ".npy"}
+        kinds = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *_VIDEOS, ".npy"}
         is_file = output is not None and output.suffix.lower() in kinds and not output.is_dir()
         if is_file and (len(files) > 1 or len(texts) > 1):
             raise OutputError(
                 f"{output} is one file for {len(files)} inputs and {len(texts)} texts: give a folder with --output"
             )
-        if is_file and output is not None and is_video(output) != is_video(files[0]):
+        if (
+            is_file
+            and output is not None
+            and output.suffix.lower()
+            not in (VIDEO_SUFFIXES if is_video(files[0]) else {*IMAGE_SUFFIXES, ".npy"})
+        ):
             wanted = ", ".join(sorted(VIDEO_SUFFIXES if is_video(files[0]) else {".jpg", ".npy", ".png"}))
             raise OutputError(f"{output} does not fit {files[0]}: one of {wanted} was expected")
         self._file = output if is_file else None

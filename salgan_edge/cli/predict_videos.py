@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -13,16 +15,20 @@ from salgan_edge.cli.stopping import stoppable
 from salgan_edge.errors import SalganEdgeError, SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from salgan_edge.cli.names import OutputNames
     from salgan_edge.devices import Execution
     from salgan_edge.live import LiveResult
+    from salgan_edge.live_output import JsonLines
     from salgan_edge.predictor import SaliencyPredictor
     from salgan_edge.stabilise import Stabiliser
 
 __all__ = ["predict_videos"]
+
+_WHOLE = 0.95
+"""Share of the frames that a container promises; its count is often an estimate."""
 
 
 def predict_videos(
@@ -55,31 +61,12 @@ def predict_videos(
     for file in files:
         try:
             source = open_source(file)
-        except SourceError as error:
-            if len(files) == 1:
-                raise
-            typer.echo(f"error: {error}", err=True)
-            failed += 1
-            continue
-        overlays, arrays = names.videos(file, texts, maps=maps)
-        lines = JsonLines([sys.stdout], plan.predictor.device, 5, file) if as_json else None
-        with (
-            stoppable(),
-            typer.progressbar(
-                length=source.count or 0,
-                label=file.name,
-                file=sys.stderr,
-                hidden=not sys.stderr.isatty() or (as_json and sys.stdout.isatty()),
-            ) as bar,
-        ):
-
-            def progress(result: LiveResult) -> None:
-                if lines is not None:  # noqa: B023 - called within this turn of the loop
-                    lines.write(result)  # noqa: B023
-                bar.update(1)
-
-            frames = 0
-            try:
+            overlays, arrays = names.videos(file, texts, maps=maps)
+            lines = JsonLines([sys.stdout], plan.predictor.device, 5, file) if as_json else None
+            count = source.count
+            with _interruptible(
+                file.name, count, overlays, hidden=as_json and sys.stdout.isatty()
+            ) as advance:
                 frames = overlay_video(
                     source,
                     plan,
@@ -88,11 +75,19 @@ def predict_videos(
                     stabiliser=stabiliser(),
                     every=every,
                     maps=arrays,
-                    progress=progress,
+                    progress=functools.partial(_progress, lines, advance),
                 )
-            except KeyboardInterrupt:
-                _tell_what_is_there(overlays)
+        except SourceError as error:
+            if len(files) == 1:
                 raise
+            typer.echo(f"error: {error}", err=True)
+            failed += 1
+            continue
+        if count and frames < _WHOLE * count:
+            typer.echo(
+                f"note: {file} ended after {frames} of about {count} frames: is it damaged or incomplete?",
+                err=True,
+            )
         if as_json:
             written = {"overlays": [str(path) for path in overlays], "maps": [str(path) for path in arrays]}
             typer.echo(json.dumps({"file": str(file), "frames": frames, **written}, ensure_ascii=False))
@@ -104,8 +99,40 @@ def predict_videos(
         raise SalganEdgeError(f"{failed} of {len(files)} videos could not be used{rest}")
 
 
-def _tell_what_is_there(overlays: Sequence[Path]) -> None:
-    """Name the videos of an interrupted run, which end early and can be played."""
-    for path in overlays:
-        if path.exists():
+def _progress(lines: JsonLines | None, advance: Callable[[], None], result: LiveResult) -> None:
+    if lines is not None:
+        lines.write(result)
+    advance()
+
+
+@contextlib.contextmanager
+def _interruptible(
+    label: str, length: int | None, overlays: Sequence[Path], *, hidden: bool
+) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal unless hidden; an interruption names the videos that hold something.
+
+    Gives a function that advances it by a frame.
+    """
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if bar is not None:
+            bar.update(1)
+
+    bar = None
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(stoppable())
+            if sys.stderr.isatty() and not hidden:
+                # Without a length it shows only that something happens.
+                frames = None if length else iter(())
+                bar = stack.enter_context(
+                    typer.progressbar(frames, length=length, label=label, file=sys.stderr)
+                )
+            yield advance
+    except KeyboardInterrupt:
+        for path in overlays if done else ():
             typer.echo(f"{path} holds the frames up to here", err=True)
+        raise

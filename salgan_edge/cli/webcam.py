@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import re
 import sys
 import time
@@ -26,7 +28,7 @@ from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_
 from salgan_edge.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from salgan_edge.devices import Execution
     from salgan_edge.live_output import LiveOutput
@@ -118,7 +120,7 @@ def webcam(
     """
     execution = execution_of(device.value, threads, strict, provider_option)
     wanted = _size(size)
-    _check_outputs(record, jsonl, output)
+    _check_outputs(source, record, jsonl, output)
     check = None if headless else _display_check()
     try:
         with stoppable(), contextlib.ExitStack() as stack:
@@ -157,10 +159,15 @@ def webcam(
                 if check is None:
                     _headless(live, side_by_side=side_by_side)
                 else:
-                    _window(check, live, chosen, output, plan.predictor.device, side_by_side=side_by_side)
+                    say = functools.partial(typer.echo, err=as_json)
+                    _window(
+                        check, live, chosen, output, plan.predictor.device, say, side_by_side=side_by_side
+                    )
             finally:
-                live.close()
-                _report(live, as_json=as_json)
+                try:
+                    live.close()
+                finally:
+                    _report(live, as_json=as_json)
     finally:
         if check is not None:
             check.cancel()
@@ -213,6 +220,7 @@ def _window(
     texts: list[str | None],
     output: Path,
     device: str,
+    say: Callable[[str], None],
     *,
     side_by_side: bool,
 ) -> None:
@@ -221,7 +229,7 @@ def _window(
 
     check.wait()
     with Window("salgan-edge") as window:
-        Viewer(window, live, texts, output, device, side_by_side=side_by_side, say=typer.echo).run()
+        Viewer(window, live, texts, output, device, side_by_side=side_by_side, say=say).run()
 
 
 def _report(live: LiveOutput, *, as_json: bool) -> None:
@@ -252,7 +260,7 @@ def _streams(jsonl: Path | None, *, as_json: bool) -> Iterator[list[IO[str]]]:
         yield [*streams, file]
 
 
-def _check_outputs(record: Path | None, jsonl: Path | None, output: Path) -> None:
+def _check_outputs(source: str, record: Path | None, jsonl: Path | None, output: Path) -> None:
     """Refuse what could not be written at the end, before anything begins."""
     from salgan_edge.recording import VIDEO_SUFFIXES  # noqa: PLC0415
 
@@ -264,6 +272,10 @@ def _check_outputs(record: Path | None, jsonl: Path | None, output: Path) -> Non
     for path, name in ((record, "--record"), (jsonl, "--jsonl")):
         if path is not None and not path.parent.is_dir():
             raise typer.BadParameter(f"the folder {path.parent} does not exist", param_hint=name)
+        if path is not None and path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder", param_hint=name)
+        if path is not None and path.exists() and os.path.realpath(path) == os.path.realpath(source):
+            raise typer.BadParameter(f"{path} is the source: name another file", param_hint=name)
     if not output.is_dir():
         raise typer.BadParameter(f"{output} is no folder", param_hint="--output")
 
@@ -278,4 +290,6 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _say(line: str) -> None:
-    typer.echo(f"note: {line}", err=True)
+    # Over the line that tells how it goes, if there is a terminal.
+    clear = "\r\033[K" if sys.stderr.isatty() else ""
+    typer.echo(f"{clear}note: {line}", err=True)

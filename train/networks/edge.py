@@ -15,6 +15,7 @@ the same logits is the predicted fixation density, on which the losses are compu
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -41,6 +42,7 @@ _KEY = 16
 _CONTEXT = 64
 _FINE = 24
 _PRIOR = 12
+_SHORTEST = 1e-12
 
 
 class _Block(nn.Module):
@@ -54,6 +56,25 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.pointwise(nn.functional.silu(self.depthwise(x)))
         return x + y
+
+
+class _SummedDepthwise(nn.Module):
+    """A 3x3 convolution to one channel as one for each channel and their sum, without the bias.
+
+    ONNX Runtime computes output channels in groups of 8 or 16, of which one would be wanted. A
+    number that is added to all logits does not change their density.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        channels = layer.in_channels
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        with torch.no_grad():
+            self.depthwise.weight.copy_(layer.weight.reshape(channels, 1, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.depthwise(x).sum(1, keepdim=True)
+        return y
 
 
 class ClassReader(nn.Module):
@@ -144,6 +165,28 @@ class EdgeGenerator(nn.Module):
         self.prior = nn.Parameter(torch.zeros(len(DOMAINS), 1, _PRIOR, _PRIOR))
         self.sharpness = nn.Parameter(torch.zeros(len(DOMAINS)))
         nn.init.normal_(self.head.weight, std=0.01)
+        self._folded = False
+
+    def for_export(self) -> EdgeGenerator:
+        """A copy that computes the same in fewer steps; not to be trained or saved.
+
+        The output is the same, logits may lie higher or lower. The pixels' scale goes into the first layer, the ones that scales are counted from into the
+        biases before them, the product's sharpness into the last layer.
+        """
+        copy = deepcopy(self).eval()
+        with torch.no_grad():
+            copy.backbone.stem.conv.weight.mul_(copy.preprocess.hand_over_scale())
+            if "film" in self.fusion:
+                last = copy.film[2]
+                assert isinstance(last, nn.Linear)
+                last.bias.view(_BLOCKS, 2, _FUSED)[:, 0].add_(1)
+            if "inner" in self.fusion:
+                copy.strides.bias.add_(1)
+            sharpness = torch.exp(copy.sharpness[0])
+            copy.head.weight.mul_(sharpness)
+            copy.head = _SummedDepthwise(copy.head)
+        copy._folded = True  # noqa: SLF001 - of this very class
+        return copy
 
     def pretrained(self) -> list[nn.Parameter]:
         """Parameters that do not start at random: they are trained at a smaller rate."""
@@ -173,12 +216,13 @@ class EdgeGenerator(nn.Module):
         fine, coarse = (self.grid, self.grid), (self.grid // 2, self.grid // 2)
         classes = [torch.sigmoid(logits) for logits in class_logits]
         trunk = self._trunk(neck, classes, coarse)
-        direction = self.text_direction(text)
+        given = _given(text)
+        direction = self.text_direction(text, given)
         # (B * N, channels, h, w) from here on
         features = self.base(trunk).unsqueeze(1).expand(-1, prompts, -1, -1, -1).flatten(0, 1)
         details = self.fine(neck[0]).unsqueeze(1).expand(-1, prompts, -1, -1, -1).flatten(0, 1)
         if "inner" in self.fusion:
-            relevance, fine_relevance = self._relevance(direction, classes, trunk)
+            relevance, fine_relevance = self._relevance(direction, given, classes, trunk)
             features = features + relevance
             details = details + fine_relevance
         if self.fusion == "concat":
@@ -187,16 +231,27 @@ class EdgeGenerator(nn.Module):
         film = self._film(direction, neck[2], domain) if "film" in self.fusion else None
         for number, block in enumerate(self.blocks):
             if film is not None:
-                features = features * (1 + film[:, 2 * number]) + film[:, 2 * number + 1]
+                features = features * self._from_one(film[:, 2 * number]) + film[:, 2 * number + 1]
             features = block(features)
-        rough = _smooth(self.coarse(nn.functional.silu(features)), fine)
+        # By a factor: ONNX Runtime has a fast kernel where the size is no matter of the input's shape.
+        rough = nn.functional.interpolate(
+            self.coarse(nn.functional.silu(features)), scale_factor=2.0, mode="bilinear"
+        )
         refined = self.refine(nn.functional.silu(rough + details))
         logits = self.head(nn.functional.silu(refined)).reshape(batch, prompts, *fine)
         return self._as_domain(logits, domain, fine)
 
-    def text_direction(self, text: Tensor) -> Tensor:
-        """Unit vectors of the texts about the mean text; zero where there is no text."""
-        return nn.functional.normalize(text - self.text_mean, dim=-1) * _given(text)
+    def text_direction(self, text: Tensor, given: Tensor | None = None) -> Tensor:
+        """Unit vectors of the texts about the mean text; zero where there is no text.
+
+        Args:
+            text: text vectors (..., dimension).
+            given: 1 where there is a text, 0 elsewhere, (..., 1); found out where None.
+        """
+        apart = text - self.text_mean
+        # Not `normalize`, which the exporter gives an Expand that a division does not need.
+        length = apart.norm(dim=-1, keepdim=True).clamp_min(_SHORTEST)
+        return apart / length * (_given(text) if given is None else given)
 
     def _trunk(self, neck: Sequence[Tensor], classes: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """Features (B, trunk, h, w) of all strides and of where the image shows which class."""
@@ -210,30 +265,30 @@ class EdgeGenerator(nn.Module):
         return trunk
 
     def _relevance(
-        self, direction: Tensor, classes: Sequence[Tensor], trunk: Tensor
+        self, direction: Tensor, given: Tensor, classes: Sequence[Tensor], trunk: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Where the image shows what the text names, on both grids (B * N, channels, h, w)."""
-        batch, prompts = direction.shape[0], direction.shape[1]
-        asked = torch.sigmoid(self.reader(direction)) * _given(direction)
-        # Shapes (B, N, 80) and (B, 80, cells).
+        batch = direction.shape[0]
+        asked = torch.sigmoid(self.reader(direction)) * given
+        # Shapes (B, N, 80) and (B, 80, cells), then (B * N, 1, h, w): a shape with one open length is
+        # a constant of the graph, one with two is worked out in every run.
         found = [
-            (asked @ maps.flatten(2)).reshape(batch, prompts, maps.shape[2], maps.shape[3])
-            for maps in classes
+            (asked @ maps.flatten(2)).reshape(-1, 1, maps.shape[2], maps.shape[3]) for maps in classes
         ]
-        by_class = torch.stack((nn.functional.max_pool2d(found[0], 2), found[1], _double(found[2])), dim=2)
+        by_class = torch.cat((nn.functional.max_pool2d(found[0], 2), found[1], _double(found[2])), dim=1)
         # Small things are found at fine strides: a text may trust one stride more than another.
-        trust = 1 + self.strides(direction * self.dimension**0.5)
-        by_class = by_class * trust.unsqueeze(-1).unsqueeze(-1)
-        query = self.query(direction).reshape(batch, prompts, _HEADS, _KEY) * _KEY**-0.5
+        trust = self._from_one(self.strides(direction * self.dimension**0.5))
+        by_class = by_class * trust.reshape(-1, len(STRIDES), 1, 1)
+        query = self.query(direction).reshape(-1, _HEADS, _KEY) * _KEY**-0.5
         # <query, keys(trunk)> with the keys' layer moved to the query's side: a text has one
         # query, an image hundreds of cells.
         assert self.keys.bias is not None
         weight = self.keys.weight.reshape(_HEADS, _KEY, _TRUNK)
-        moved = (query.unsqueeze(3) @ weight).reshape(batch, prompts * _HEADS, _TRUNK)
-        offset = (query * self.keys.bias.reshape(_HEADS, _KEY)).sum(-1).reshape(batch, prompts * _HEADS, 1)
-        by_key = (moved @ trunk.flatten(2) + offset).reshape(batch, prompts, _HEADS, *trunk.shape[2:])
-        relevance: Tensor = self.relevance(torch.cat((by_class, by_key), dim=2).flatten(0, 1))
-        fine: Tensor = self.fine_relevance(found[0].reshape(batch * prompts, 1, self.grid, self.grid))
+        moved = (query.unsqueeze(2) @ weight).reshape(batch, -1, _TRUNK)
+        offset = (query * self.keys.bias.reshape(_HEADS, _KEY)).sum(-1).reshape(-1, _HEADS, 1, 1)
+        by_key = (moved @ trunk.flatten(2)).reshape(-1, _HEADS, *trunk.shape[2:]) + offset
+        relevance: Tensor = self.relevance(torch.cat((by_class, by_key), dim=1))
+        fine: Tensor = self.fine_relevance(found[0])
         return relevance, fine
 
     def _film(self, direction: Tensor, top: Tensor, domain: Tensor | None) -> Tensor:
@@ -245,8 +300,15 @@ class EdgeGenerator(nn.Module):
         film: Tensor = self.film(torch.cat((direction, context), dim=-1))
         return film.reshape(batch * prompts, 2 * _BLOCKS, _FUSED, 1, 1)
 
+    def _from_one(self, scale: Tensor) -> Tensor:
+        """A scale that is learned as its distance from one."""
+        return scale if self._folded else 1 + scale
+
     def _as_domain(self, logits: Tensor, domain: Tensor | None, grid: tuple[int, int]) -> Tensor:
         prior = _smooth(self.prior, grid).squeeze(1)
+        if self._folded:
+            assert domain is None, "only the product's viewing is folded"
+            return logits + prior[0]
         sharpness = torch.exp(self.sharpness)
         if domain is None:
             return logits * sharpness[0] + prior[0]

@@ -66,6 +66,10 @@ class PaperGenerator(nn.Module):
         self.fusion_conv = nn.Conv2d(128, 64, 3, padding=1)
         self.sigmoid = nn.Sequential(nn.Conv2d(64, 1, 3, padding=1))
 
+    def for_export(self) -> PaperGenerator:
+        """The network itself: what is timed and published as the paper's is left as it is."""
+        return self
+
     def forward(self, image: Tensor, text_embedding: Tensor) -> Tensor:
         """Saliency (B, N, h, w) in 0..1 of images uint8 (B, H, W, 3) and texts (B, N, dimension)."""
         return torch.sigmoid(self.logits(self.preprocess(image), text_embedding))

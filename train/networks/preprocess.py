@@ -28,7 +28,7 @@ class Preprocess(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(3, 1, 1)), persistent=False)
 
-    scale: Tensor
+    scale: Tensor | None
 
     def forward(self, image: Tensor) -> Tensor:
         """Resized and normalised pixels."""
@@ -43,4 +43,12 @@ class Preprocess(nn.Module):
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Pixels 0..255 (B, 3, ...) as the first layer reads them."""
-        return (pixels - self.mean) * self.scale
+        centred = pixels - self.mean
+        return centred if self.scale is None else centred * self.scale
+
+    def hand_over_scale(self) -> Tensor:
+        """Leave the scaling to the next layer: its factors (3, 1, 1), which are applied here no longer."""
+        scale = self.scale
+        assert scale is not None, "it was handed over already"
+        self.scale = None
+        return scale

@@ -1,0 +1,199 @@
+"""What only a fresh process can tell: time to load a bundle and to run it first, and the memory that takes.
+
+``python -m salgan_edge.benchmarks.cold BUNDLE EXECUTION`` is that process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from salgan_edge.benchmarks.measure import Stats
+from salgan_edge.benchmarks.record import Row
+
+from salgan_edge.errors import SalganEdgeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from salgan_edge.benchmarks.settings import Frame
+
+    from salgan_edge.devices import Execution
+
+__all__ = ["load_rows", "memory_rows", "shell_rows"]
+
+_TIMEOUT = 600.0
+"""Seconds: TensorRT builds its engines when it is first used."""
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "import runpy; sys.argv.pop(0); runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+_MEGA = 1e6
+
+
+def load_rows(bundle: Path, execution: Execution, runs: int, parameters: Mapping[str, Any]) -> list[Row]:
+    """Import, session creation and first run, in several fresh processes.
+
+    The files are in the system's cache after the first process, which is not counted.
+
+    Raises:
+        SalganEdgeError: the bundle or the device cannot be used.
+    """
+    found = [_child(bundle, execution) for _ in range(runs + 1)][1:]
+    rows = []
+    for name in found[0]:
+        blocks = [[answer[name]] for answer in found]
+        rows.append(Row("load", name, parameters, Stats.of(blocks), note="in a fresh process"))
+    return rows
+
+
+def shell_rows(bundle: Path, execution: Execution, runs: int, parameters: Mapping[str, Any]) -> list[Row]:
+    """``salgan-edge predict`` of one photo and one text from the shell: time, and the greatest memory.
+
+    Raises:
+        SalganEdgeError: it failed.
+    """
+    from salgan_edge import samples  # noqa: PLC0415
+
+    photo = samples.path("coffee")
+    found = [_predict(bundle, execution, photo) for _ in range(runs + 1)][1:]
+    seconds = [[1000 * answer["seconds"]] for answer in found]
+    cpu = [answer["cpu_seconds"] for answer in found if answer["cpu_seconds"] is not None]
+    stats = Stats.of(seconds, 1000 * sum(cpu) / len(cpu) if cpu else None)
+    note = "the whole command in a fresh process, a photo of 600x400 and its overlay as PNG"
+    rows = [Row("load", "salgan-edge predict", parameters, stats, note=note)]
+    return [*rows, _memory_row("salgan-edge predict, 600x400", parameters, found)]
+
+
+def memory_rows(bundle: Path, execution: Execution, frame: Frame, parameters: Mapping[str, Any]) -> list[Row]:
+    """The greatest memory of ``salgan-edge predict`` of a photo of some size.
+
+    Raises:
+        SalganEdgeError: it failed.
+    """
+    from salgan_edge.benchmarks.stages import photo_of  # noqa: PLC0415
+
+    from salgan_edge.images import write_image  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.jpg"
+        write_image(photo, photo_of(frame))
+        found = [_predict(bundle, execution, photo)]
+    sized = {**parameters, "width": frame.width, "height": frame.height}
+    return [_memory_row(f"salgan-edge predict, {frame}", sized, found)]
+
+
+def _memory_row(name: str, parameters: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Row:
+    peaks = [answer["peak_bytes"] for answer in found if answer["peak_bytes"] is not None]
+    values = {"peak_mb": max(peaks) / _MEGA if peaks else None}
+    return Row("memory", name, parameters, values=values, note="largest resident memory of the process")
+
+
+def _predict(bundle: Path, execution: Execution, photo: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        options = [f"--provider-option={key}={value}" for key, value in execution.options.items()]
+        options += ["--strict"] if execution.strict else []
+        command = [
+            *_python("salgan_edge"), "predict", str(photo), "--bundle", str(bundle), *options,
+            *(["--text", "a spoon"] if _reads_text(bundle) else []),
+            "--output", str(Path(folder) / "overlay.png"), "--device", execution.device,
+            *(["--threads", str(execution.threads)] if execution.threads else []),
+        ]  # fmt: skip
+        return _ask([*_python("salgan_edge.benchmarks.launch"), *command])
+
+
+def _reads_text(bundle: Path) -> bool:
+    from salgan_edge import contract  # noqa: PLC0415
+    from salgan_edge.bundle import Bundle  # noqa: PLC0415
+
+    return Bundle.open(bundle).has(contract.TEXT_ENCODER_FILE)
+
+
+def _child(bundle: Path, execution: Execution) -> dict[str, Any]:
+    values = dataclasses.asdict(execution)
+    return _ask([*_python("salgan_edge.benchmarks.cold"), str(bundle), json.dumps(values)])
+
+
+def _python(module: str) -> list[str]:
+    """A command that runs a module with the same Python and the same import path."""
+    path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
+    return [sys.executable, "-P", "-c", _START, path, module]
+
+
+def _ask(command: list[str]) -> dict[str, Any]:
+    """The JSON object that a command prints.
+
+    Raises:
+        SalganEdgeError: it failed.
+    """
+    from salgan_edge.doctor.child import run_child  # noqa: PLC0415
+
+    answer = run_child(command, _TIMEOUT, {**os.environ, "OPENCV_LOG_LEVEL": "OFF"})
+    if answer.problem:
+        raise SalganEdgeError(f"a fresh process could not be measured: {answer.problem}")
+    return answer.values
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Load the bundle, run it, and print one JSON object of milliseconds."""
+    warnings.simplefilter("ignore")
+    try:
+        found: dict[str, Any] = _load(Path(arguments[0]), json.loads(arguments[1]))
+    except SalganEdgeError as error:
+        found = {"error": str(error)}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+def _load(place: Path, values: dict[str, Any]) -> dict[str, float]:
+    times: dict[str, float] = {}
+
+    def timed(name: str, action: Callable[[], Any]) -> Any:
+        before = time.perf_counter()
+        value = action()
+        times[name] = 1000 * (time.perf_counter() - before)
+        return value
+
+    def modules() -> None:
+        for name in ("cv2", "tokenizers", "onnxruntime", "salgan_edge.predictor"):
+            importlib.import_module(name)
+
+    timed("imports", modules)
+    import numpy as np  # noqa: PLC0415
+
+    from salgan_edge import contract  # noqa: PLC0415
+    from salgan_edge.bundle import Bundle  # noqa: PLC0415
+    from salgan_edge.devices import Execution  # noqa: PLC0415
+    from salgan_edge.session import GraphSession  # noqa: PLC0415
+    from salgan_edge.tokenizer import ClipTokenizer  # noqa: PLC0415
+
+    execution = Execution(**values)
+    kept = (contract.GENERATOR_FILE, contract.TEXT_ENCODER_FILE, contract.TOKENIZER_FILE)
+    bundle = timed("open and verify the bundle", lambda: Bundle.open(place, keep=kept))
+
+    def session(name: str) -> GraphSession:
+        return GraphSession(bundle.read(name), execution, name=name)
+
+    generator = timed("generator: session creation", lambda: session(contract.GENERATOR_FILE))
+    image = np.zeros((1, 240, 320, 3), np.uint8)
+    vectors = np.zeros((1, 1, bundle.manifest.embedding_dimension), np.float32)
+    inputs = {contract.IMAGE: image, contract.TEXT_EMBEDDING: vectors}
+    timed("generator: first run", lambda: generator.run(contract.SALIENCY, inputs))
+    timed("generator: second run", lambda: generator.run(contract.SALIENCY, inputs))
+    if bundle.has(contract.TEXT_ENCODER_FILE):
+        tokenizer = timed("tokeniser", lambda: ClipTokenizer(bundle.read(contract.TOKENIZER_FILE)))
+        encoder = timed("text encoder: session creation", lambda: session(contract.TEXT_ENCODER_FILE))
+        ids = {contract.INPUT_IDS: tokenizer.batch(["a red cup on the table"])}
+        timed("text encoder: first run", lambda: encoder.run(contract.TEXT_EMBEDDING, ids))
+    return times
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

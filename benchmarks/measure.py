@@ -1,0 +1,260 @@
+"""Time of several things, measured in turn, so that a busy machine slows all alike; and their ratios.
+
+Subjects alternate in blocks, not one by one: onnxruntime's worker threads spin for a while after a
+run, and would take a core from the subject that is timed next. Each block begins with a pause, in which
+they fall asleep, and a run that is not counted, which fills the caches.
+
+For other modules: `interleave` gives a `Stats` for each subject, whose `blocks` are the raw samples.
+`ratio_interval(a.blocks, b.blocks)` takes those of one call, where block n of both lies close in time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    Blocks = Sequence[Sequence[float]]
+
+__all__ = ["Ratio", "Stats", "interleave", "ratio_interval"]
+
+_PAUSE = 0.05
+"""Seconds after which idle threads of the other subject have stopped spinning."""
+_LEAST_BLOCK = 0.01
+"""Seconds of one block at least, unless it has `_MOST_RUNS`: a run of microseconds is repeated often."""
+_MOST_BLOCK = 0.5
+"""Seconds after which a block ends, however few runs it has."""
+_MOST_RUNS = 200
+_DRAWN = 40
+"""Runs that are drawn from each block for one bootstrap sample, at most."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Times of one subject, in milliseconds for each run."""
+
+    runs: int
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    mean_ms: float
+    mad_ms: float
+    """Median absolute deviation from the median: the spread, which a few outliers do not change."""
+    least_ms: float
+    most_ms: float
+    cpu_ms: float | None
+    """CPU time of all threads of this process; None where it was not taken."""
+    per_second: float
+    """Runs a second, pauses not counted."""
+    blocks: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
+    """The samples in milliseconds, as they were taken: runs that lie close in time are one block."""
+
+    @staticmethod
+    def of(blocks: Blocks, cpu_ms: float | None = None) -> Stats:
+        """Figures of samples.
+
+        >>> Stats.of([[1.0, 2.0], [3.0, 10.0]]).median_ms
+        2.5
+
+        Args:
+            blocks: milliseconds of each run.
+            cpu_ms: CPU time of a run.
+
+        Raises:
+            ValueError: there is no sample.
+        """
+        times = np.concatenate([np.asarray(block, np.float64) for block in blocks]) if blocks else np.empty(0)
+        if not times.size:
+            raise ValueError("no run was measured: at least one was expected")
+        median = float(np.median(times))
+        mean = float(times.mean())
+        return Stats(
+            runs=int(times.size),
+            median_ms=median,
+            p90_ms=float(np.percentile(times, 90)),
+            p99_ms=float(np.percentile(times, 99)),
+            mean_ms=mean,
+            mad_ms=float(np.median(np.abs(times - median))),
+            least_ms=float(times.min()),
+            most_ms=float(times.max()),
+            cpu_ms=cpu_ms,
+            per_second=1000 / mean if mean > 0 else 0.0,
+            blocks=tuple(tuple(float(time) for time in block) for block in blocks),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures without the samples, rounded to a tenth of a microsecond."""
+        values = asdict(self)
+        del values["blocks"]
+        return {key: round(value, 4) if isinstance(value, float) else value for key, value in values.items()}
+
+
+class Ratio(NamedTuple):
+    """A ratio of medians with its 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+def interleave(
+    subjects: Mapping[str, Callable[[], object]],
+    *,
+    warmup: int = 3,
+    min_runs: int = 50,
+    min_seconds: float = 5.0,
+    min_blocks: int = 5,
+    max_seconds: float = 120.0,
+    block: int = 5,
+    pause: float = _PAUSE,
+    clock: Callable[[], float] = time.perf_counter,
+    cpu_clock: Callable[[], float] = time.process_time,
+    sleep: Callable[[float], object] = time.sleep,
+    progress: Callable[[float], object] | None = None,
+) -> dict[str, Stats]:
+    """Run subjects in turn, a block of runs each, until each has enough of them.
+
+    All take part in every round until the last is done, so that all have as many blocks. Garbage is
+    collected before a block and not within it.
+
+    Args:
+        subjects: what to time, by name.
+        warmup: runs of each before anything is counted.
+        min_runs: a subject is done when it has so many,
+        min_seconds: or when its measured runs have taken so long;
+        min_blocks: but not before it has so many blocks, without which there is no telling how it varies.
+        max_seconds: no round begins after this time, though subjects be not done.
+        block: runs in a block; more where they are over in a moment, fewer where they take long.
+        pause: seconds before each block.
+        clock: seconds that pass.
+        cpu_clock: seconds of CPU time of this process.
+        sleep: waits for some seconds.
+        progress: told the share that is done, 0..1, before each round.
+
+    Returns:
+        Figures of each subject, with its samples, in the order given.
+
+    Raises:
+        Exception: whatever a subject raises.
+    """
+    samples: dict[str, list[list[float]]] = {name: [] for name in subjects}
+    cpu = dict.fromkeys(subjects, 0.0)
+    spent = dict.fromkeys(subjects, 0.0)
+    runs = dict.fromkeys(subjects, 0)
+    for run in subjects.values():
+        for _ in range(warmup):
+            run()
+    began = clock()
+    order = list(subjects)
+    while order:
+        shares = [
+            min(len(samples[name]) / min_blocks, max(runs[name] / min_runs, spent[name] / min_seconds))
+            for name in subjects
+        ]
+        passed = clock() - began
+        if progress is not None:
+            progress(min(1.0, max(min(shares), passed / max_seconds)))
+        if min(shares) >= 1 or (passed >= max_seconds and min(runs.values()) > 0):
+            break
+        for name in order:
+            sleep(pause)
+            subjects[name]()
+            with _no_garbage_collection():
+                times, used = _block(subjects[name], block, clock, cpu_clock)
+            samples[name].append([1000 * seconds for seconds in times])
+            cpu[name] += used
+            spent[name] += sum(times)
+            runs[name] += len(times)
+        # The other way round, so that nobody always follows the same other.
+        order.reverse()
+    return {name: Stats.of(samples[name], 1000 * cpu[name] / max(1, runs[name])) for name in subjects}
+
+
+def _block(
+    run: Callable[[], object], least: int, clock: Callable[[], float], cpu_clock: Callable[[], float]
+) -> tuple[list[float], float]:
+    """Seconds of each run, and CPU seconds of all."""
+    times: list[float] = []
+    cpu_began, began = cpu_clock(), clock()
+    while True:
+        before = clock()
+        run()
+        after = clock()
+        times.append(after - before)
+        passed = after - began
+        enough = len(times) >= least and passed >= _LEAST_BLOCK
+        if enough or passed >= _MOST_BLOCK or len(times) >= _MOST_RUNS:
+            return times, cpu_clock() - cpu_began
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def ratio_interval(
+    a: Blocks, b: Blocks, *, paired: bool = True, level: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> Ratio:
+    """How many times as long `a` takes as `b`: ratio of the medians, with a bootstrap interval.
+
+    Blocks are drawn with replacement, then runs within each. Blocks of one call of `interleave` are drawn
+    in pairs, so that what slowed both does not widen the interval.
+
+    Args:
+        a: samples of one subject, in blocks; any unit.
+        b: of the other.
+        paired: block n of both was taken at about the same time; where there are more of one, its last
+            are left out. False for samples of two runs.
+        level: of confidence.
+        resamples: bootstrap samples.
+        seed: of the random numbers.
+
+    Raises:
+        ValueError: one of them has no samples.
+    """
+    if not sum(map(len, a)) or not sum(map(len, b)):
+        raise ValueError("a ratio needs samples of both")
+    random = np.random.default_rng(seed)
+    if paired:
+        count = min(len(a), len(b))
+        a, b = a[:count], b[:count]
+    chosen = random.integers(0, len(a), (resamples, len(a)))
+    other = chosen if paired else random.integers(0, len(b), (resamples, len(b)))
+    ratios = _medians(a, chosen, random) / _medians(b, other, random)
+    tail = 50 * (1 - level)
+    low, high = np.percentile(ratios, [tail, 100 - tail])
+    ratio = float(np.median(np.concatenate(list(map(np.asarray, a)))))
+    ratio /= float(np.median(np.concatenate(list(map(np.asarray, b)))))
+    return Ratio(ratio, float(min(low, ratio)), float(max(high, ratio)))
+
+
+def _medians(blocks: Blocks, chosen: np.ndarray[Any, Any], random: np.random.Generator) -> Any:
+    """Median of each bootstrap sample.
+
+    Args:
+        blocks: the samples.
+        chosen: numbers of the blocks (resamples, count).
+        random: where randomness comes from.
+    """
+    lengths = np.array([len(block) for block in blocks])
+    table = np.zeros((len(blocks), lengths.max()))
+    for row, block in zip(table, blocks, strict=True):
+        row[: len(block)] = block
+    drawn = int(np.clip(np.median(lengths), 1, _DRAWN))
+    # (resamples, count, drawn): which run of its block each is.
+    run = (random.random((*chosen.shape, drawn)) * lengths[chosen][..., None]).astype(np.intp)
+    return np.median(table[chosen[..., None], run].reshape(len(chosen), -1), axis=1)

@@ -1,0 +1,197 @@
+"""What a benchmark measures, and for how long."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from salgan_edge.benchmarks.record import GROUPS
+
+from salgan_edge.cpus import allowed_cpus
+from salgan_edge.devices import Device, Execution
+from salgan_edge.doctor.private import Names, scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "FRAMES",
+    "Effort",
+    "Frame",
+    "Settings",
+    "default_threads",
+    "parse_duration",
+    "parse_frames",
+    "parse_numbers",
+]
+
+
+class Frame(NamedTuple):
+    """Size of the photo that is given."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"{self.width}x{self.height}"
+
+
+FRAMES = {
+    "vga": Frame(640, 480),
+    "720p": Frame(1280, 720),
+    "1080p": Frame(1920, 1080),
+    "4k": Frame(3840, 2160),
+}
+"""Frame sizes by the names they go by."""
+
+_MOST_SIDE = 16384
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    min_runs: int = 50
+    min_seconds: float = 5.0
+    min_blocks: int = 5
+    max_seconds: float = 30.0
+    """Of the rows of one group."""
+    cold_runs: int = 5
+    """Fresh processes for each cold figure."""
+
+
+QUICK = Effort(min_runs=10, min_seconds=1.0, min_blocks=2, max_seconds=4.0, cold_runs=1)
+"""For a first look: percentiles and intervals of so few runs say little."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for."""
+
+    bundles: tuple[Path, ...]
+    """The first is measured in all respects, the others beside it."""
+    devices: tuple[str, ...] = ("auto",)
+    """Likewise."""
+    threads: tuple[int, ...] = field(default_factory=lambda: default_threads())
+    """CPU threads, rising; all but the group ``threads`` take the last."""
+    prompts: tuple[int, ...] = (1, 2, 4, 8)
+    batch: tuple[int, ...] = (1, 4)
+    frames: tuple[Frame, ...] = tuple(FRAMES.values())
+    """The stages are timed on the first."""
+    only: tuple[str, ...] = ()
+    """Groups; empty for all that apply."""
+    peers: tuple[str, ...] = ()
+    """Names that `salgan_edge.benchmarks.peers` knows."""
+    peer_files: Mapping[str, Path] = field(default_factory=dict)
+    """ONNX files of the user's own, by the names they get."""
+    strict: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Of the execution provider."""
+    quick: bool = False
+
+    @property
+    def effort(self) -> Effort:
+        """How much is measured."""
+        return QUICK if self.quick else Effort()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What is measured, in the order of the report."""
+        if self.only:
+            return tuple(group for group in GROUPS if group in self.only)
+        unasked = {"soak"}
+        unasked |= {"device"} if len(self.devices) == 1 else set()
+        unasked |= {"precision"} if len(self.bundles) == 1 else set()
+        unasked |= set() if self.peers or self.peer_files else {"peer"}
+        return tuple(group for group in GROUPS if group not in unasked)
+
+    def execution(self, device: str | None = None, threads: int | None = None) -> Execution:
+        """How to run on a device (the first where None) with threads (the most where None)."""
+        name = cast("Device", device or self.devices[0])
+        options = {} if name in ("auto", "cpu") else self.options
+        return Execution(name, threads or self.threads[-1], options, strict=self.strict and name != "cpu")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was asked for, without paths."""
+        values = {
+            "quick": self.quick,
+            "groups": list(self.groups),
+            "devices": list(self.devices),
+            "threads": list(self.threads),
+            "prompts": list(self.prompts),
+            "batch": list(self.batch),
+            "frames": [str(frame) for frame in self.frames],
+            "peers": [*self.peers, *self.peer_files],
+            "strict": self.strict,
+            # A value with a separator may be a path.
+            "provider_options": {
+                key: "set" if re.search(r"[/\\]", value) else value for key, value in self.options.items()
+            },
+        }
+        return cast("dict[str, Any]", scrub(values, Names.of_this_machine()))
+
+
+def default_threads() -> tuple[int, ...]:
+    """1, 2, 4, ... and all CPUs that this process may use."""
+    allowed = allowed_cpus()
+    return (*(1 << power for power in range(allowed.bit_length()) if 1 << power < allowed), allowed)
+
+
+def parse_numbers(text: str) -> tuple[int, ...]:
+    """Numbers with commas between, each once, rising.
+
+    >>> parse_numbers("1,4,2")
+    (1, 2, 4)
+
+    Raises:
+        ValueError: something else.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() and 1 <= int(word) <= 1024 for word in words):
+        raise ValueError(f"{text!r} was given: numbers from 1 to 1024 with commas between were expected")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def parse_frames(text: str) -> tuple[Frame, ...]:
+    """Frame sizes with commas between, each once.
+
+    >>> parse_frames("vga,1000x700")
+    (Frame(width=640, height=480), Frame(width=1000, height=700))
+
+    Raises:
+        ValueError: something else.
+    """
+    found = []
+    for word in text.lower().split(","):
+        size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", word.strip())
+        frame = Frame(int(size[1]), int(size[2])) if size else FRAMES.get(word.strip())
+        if frame is None or not all(1 <= side <= _MOST_SIDE for side in frame):
+            raise ValueError(
+                f"{word.strip()!r} was given: {', '.join(FRAMES)} or WIDTHxHEIGHT with commas between were expected"
+            )
+        found.append(frame)
+    return tuple(dict.fromkeys(found))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of ``90s``, ``10m`` or ``2h``; of a bare number too.
+
+    >>> parse_duration("1.5m")
+    90.0
+
+    Raises:
+        ValueError: something else, or less than two seconds.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if seconds < 2:
+        raise ValueError(f"{text!r} was given: two seconds or more were expected, such as 90s, 10m or 2h")
+    return seconds
+
+
+def with_devices(settings: Settings, devices: tuple[str, ...]) -> Settings:
+    """The settings with devices that were found."""
+    return replace(settings, devices=devices)
