@@ -253,7 +253,8 @@ class LivePipeline:
 
     def _process(self, taken: _Taken) -> None:
         """Predict a frame if need be, and deliver the result, or the error, when its turn has come."""
-        grids, spent, error = None, {}, taken.error
+        grids, error = None, taken.error
+        spent: dict[str, float] = {}
         if taken.frame is not None and taken.predicted:
             try:
                 grids, spent = self._generate(taken.frame, taken.prompt)

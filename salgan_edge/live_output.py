@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import cv2
@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["JsonLines", "LiveOutput", "Meter", "compose", "grid_peaks", "save_still"]
+__all__ = ["JsonLines", "LiveOutput", "Meter", "compose", "compose_shown", "grid_peaks", "save_still"]
 
 _PEAK_SIDE = 256
 """Longer side in pixels that a grid is enlarged to for its peaks: finer than the grid by far."""
 _GAP = 4
 _CUT = 2.0
 """Seconds without a frame (a pause, a lost camera) after which a recording goes on as if there had been none."""
+_SHOWN = (1280, 720)
+"""Width and height in pixels of a frame that is drawn for a window at most: 4K would not fit the screen, and take long."""
 _MOST_FPS = 60.0
 """Frame rate of a live recording at most."""
 
@@ -42,10 +44,12 @@ _MOST_FPS = 60.0
 def grid_peaks(grid: npt.NDArray[np.float32], size: tuple[int, int], count: int) -> list[Peak]:
     """The largest local maxima of a grid (h, w), in pixels of a frame of `size` (width, height).
 
-    As `SaliencyResult.peaks`, found on a map of at most 256 pixels.
+    As `SaliencyResult.peaks`, found on a map of about 256 pixels.
     """
     width, height = size
-    scale = min(1.0, _PEAK_SIDE / max(size))
+    rows, columns = grid.shape
+    # The short side of a panorama would be coarser than the grid, and miss the maximum.
+    scale = min(1.0, max(_PEAK_SIDE / max(size), 2 * rows / height, 2 * columns / width))
     small = (max(1, round(width * scale)), max(1, round(height * scale)))
     blank = np.empty((small[1], small[0], 0), np.uint8)
     found = SaliencyResult.from_grid(blank, None, grid).peaks(count)
@@ -264,18 +268,21 @@ class LiveOutput:
             draw: make a picture even where nothing is recorded.
 
         Returns:
-            The picture with its captions, None where none was made.
+            The picture with its captions, of a size for a window where `draw`; None where none was made.
 
         Raises:
             OutputError: a file cannot be written.
         """
         started = time.perf_counter()
-        picture = compose(result, chosen) if draw or self.recording else None
+        recorded = compose(result, chosen) if self.recording else None
+        picture = recorded
+        if draw and (recorded is None or _shrinking(result, chosen) < 1):
+            picture = compose_shown(result, chosen)
         spent = {} if picture is None else {"draw": 1000 * (time.perf_counter() - started)}
-        if self.recording and picture is not None:
+        if recorded is not None:
             started = time.perf_counter()
             try:
-                self._record(picture, result)
+                self._record(recorded, result)
             except OutputError as error:
                 if not self._may_fail:
                     raise
@@ -342,6 +349,29 @@ class LiveOutput:
         self._last_time = moment
         # What comes irregularly is recorded at the speed of the clock, a file frame by frame.
         self._sink.write(_fitted(picture, self._size), moment - self._cut if source.live else None)
+
+
+def _shrinking(result: LiveResult, chosen: Sequence[int]) -> float:
+    """How much smaller a frame is drawn for a window than it is."""
+    height, width = result.frame.image.shape[:2]
+    scale: float = min(1.0, _SHOWN[0] / len(chosen) / width, _SHOWN[1] / height)
+    return scale
+
+
+def _shrunk(result: LiveResult, chosen: Sequence[int]) -> LiveResult:
+    """A result with its frame as small as a window shows it."""
+    scale = _shrinking(result, chosen)
+    if scale == 1:
+        return result
+    height, width = result.frame.image.shape[:2]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image: Pixels = cv2.resize(result.frame.image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return replace(result, frame=replace(result.frame, image=image))
+
+
+def compose_shown(result: LiveResult, chosen: Sequence[int]) -> Pixels:
+    """As `compose`, of a size that a window can show."""
+    return compose(_shrunk(result, chosen), chosen)
 
 
 def _fitted(picture: Pixels, size: tuple[int, int]) -> Pixels:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from salgan_edge.errors import OutputError, PromptError
-from salgan_edge.live_output import compose, save_still
+from salgan_edge.live_output import compose_shown, save_still
 from salgan_edge.predictor import PromptWarning
 from salgan_edge.render import text_lines
 
@@ -126,6 +126,8 @@ class Viewer:
             # A single image stays until it was looked at.
             self._paused = self._output.meter.frames == 1
             self._ended = not self._paused
+            if self._paused:
+                self._predict_again()
             return 0.0
         if result is None:
             # Waiting for a key, which ends the wait: OpenCV forgets one when the next comes.
@@ -170,9 +172,14 @@ class Viewer:
         for warning in caught:
             self._tell(str(warning.message))
         self._current, self._both = current, both and bool(partner)
-        if self._paused and self._shown is not None:
+        if self._paused:
+            self._predict_again()
+
+    def _predict_again(self) -> None:
+        """Predict the frame that is shown for the present prompts, if it is shown for others."""
+        if self._shown is not None and self._shown.texts != self._pipeline.texts:
             self._shown = self._pipeline.predict(self._shown.frame)
-            self._picture = compose(self._shown, range(len(chosen)))
+            self._picture = compose_shown(self._shown, range(len(self._shown.texts)))
 
     def _press(self, key: str) -> None:
         if self._typed is not None:
@@ -287,11 +294,12 @@ class Viewer:
         now = time.monotonic()
         if self._message and now < self._message_until:
             return self._message
-        if now - self._status_at >= _STATUS_EVERY or not self._status:
+        # A camera goes on while the picture stands: its dropped frames do not matter then.
+        if not self._status or (now - self._status_at >= _STATUS_EVERY and not self._paused):
             meter = self._output.meter
             self._status_at = now
             parts = [f"{meter.fps:.0f} fps", f"age {1000 * meter.age:.0f} ms"]
-            if now - self._taken_at > _SILENCE and not self._paused:
+            if now - self._taken_at > _SILENCE:
                 parts = [f"no frame for {now - self._taken_at:.0f} s"]
             parts += [f"dropped {self._pipeline.dropped}"] if self._pipeline.source.live else []
             parts += [self._device, "h help"]

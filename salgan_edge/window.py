@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["DisplayCheck", "Window"]
 
 _SECONDS = 20.0
-_TRY = "import cv2; cv2.namedWindow('salgan-edge'); cv2.waitKey(1); cv2.destroyAllWindows()"
+_TRY = "import cv2; cv2.namedWindow('display check'); cv2.waitKey(1); cv2.destroyAllWindows()"
 _LARGEST = (1600, 1000)
 """Width and height in pixels that a window opens with at most: pictures of 4K would not fit the screen."""
 _SPECIAL = {8: "backspace", 127: "backspace", 10: "enter", 13: "enter", 27: "escape"}

@@ -167,6 +167,13 @@ def has_ended(pipeline: LivePipeline) -> bool:
     return not any(thread.is_alive() for thread in pipeline._threads)
 
 
+def fetch(pipeline: LivePipeline) -> LiveResult:
+    """The next result; a failure instead of a wait without an end."""
+    result = pipeline.get(LONG)
+    assert result is not None
+    return result
+
+
 def numbers(results) -> list[int]:
     return [number_of(result.frame.image) for result in results]
 
@@ -188,7 +195,7 @@ def test_order_is_kept_where_workers_finish_in_another():
         predictor.free(2, 1)
         assert pipeline.get(0.05) is None
         predictor.free(0)
-        got = [next(pipeline) for _ in range(3)]
+        got = [fetch(pipeline) for _ in range(3)]
         predictor.wait_for(3, 4, 5)
         predictor.free(5, 4, 6, 3)
         got += list(pipeline)
@@ -221,7 +228,7 @@ def test_slow_caller_holds_the_source_back(workers):
                 time.sleep(0.001)
             time.sleep(0.03)
             assert source.taken == most
-            next(pipeline)
+            fetch(pipeline)
     assert has_ended(pipeline)
 
 
@@ -270,7 +277,7 @@ def test_newest_frame_is_taken_and_nothing_piles_up():
             camera.give(more)
             camera.settle()
             predictor.free(newest)
-            delivered.append(next(pipeline))
+            delivered.append(fetch(pipeline))
             newest += more
         predictor.wait_for(newest)
         camera.end()
@@ -326,7 +333,7 @@ def test_frame_age_with_inference_slower_than_the_camera(workers):
         ) as pipeline:
             delivered = []
             for _ in range(count):
-                result = next(pipeline)
+                result = fetch(pipeline)
                 delivered.append(time.monotonic() - result.frame.captured)
             dropped = pipeline.dropped
         begun = [
@@ -359,7 +366,7 @@ def test_what_waited_during_a_pause_is_dropped():
             time.sleep(0.001)
         assert predictor.begun == [0]
         pipeline.pause(False)
-        assert numbers([next(pipeline)]) == [5]
+        assert numbers([fetch(pipeline)]) == [5]
         camera.end()
         assert list(pipeline) == []
     assert pipeline.dropped == 5
@@ -368,7 +375,7 @@ def test_what_waited_during_a_pause_is_dropped():
 def test_pause_of_a_file_loses_nothing():
     source = Pictures(20)
     with LivePipeline(source, Standin(), ["a"]) as pipeline:
-        got = [next(pipeline)]
+        got = [fetch(pipeline)]
         pipeline.pause(True)
         time.sleep(0.02)
         while (result := pipeline.get(0.1)) is not None:
@@ -391,7 +398,7 @@ def test_error_of_the_source_comes_after_every_frame_before_it(workers):
         predictor.free(4, 3, 2, 1)
         time.sleep(0.02)
         predictor.free(0)
-        assert numbers([next(pipeline) for _ in range(5)]) == list(range(5))
+        assert numbers([fetch(pipeline) for _ in range(5)]) == list(range(5))
         with pytest.raises(SourceError, match="broken"):
             next(pipeline)
         assert has_ended(pipeline)
@@ -404,9 +411,9 @@ def test_error_of_the_generator_is_raised_in_its_turn(workers):
     predictor.failing = {4: DeviceError("lost"), 5: DeviceError("another")}
     source = Pictures(100)
     with LivePipeline(source, predictor, ["a"], workers=workers) as pipeline:
-        assert numbers([next(pipeline) for _ in range(4)]) == list(range(4))
+        assert numbers([fetch(pipeline) for _ in range(4)]) == list(range(4))
         with pytest.raises(DeviceError, match="lost"):
-            next(pipeline)
+            fetch(pipeline)
         assert has_ended(pipeline)
         assert source.taken < 20
 
@@ -419,7 +426,7 @@ def test_error_of_the_stabiliser():
             return super().__call__(grids, time)
 
     with LivePipeline(Pictures(100), Standin(), ["a"], stabiliser=Broken(), workers=2) as pipeline:
-        assert numbers([next(pipeline) for _ in range(3)]) == [0, 1, 2]
+        assert numbers([fetch(pipeline) for _ in range(3)]) == [0, 1, 2]
         with pytest.raises(InputError, match="cannot"):
             list(pipeline)
         assert has_ended(pipeline)
@@ -455,7 +462,7 @@ def closes_soon(pipeline: LivePipeline) -> None:
 
 def test_close_while_waiting_for_a_frame():
     pipeline = LivePipeline(Camera().source(), Standin(), ["a"], workers=2)
-    next(pipeline)
+    fetch(pipeline)
     closes_soon(pipeline)
 
 
@@ -501,7 +508,7 @@ def test_close_does_not_wait_for_ever_for_inference(monkeypatch):
 
 def test_close_lets_a_waiting_caller_go():
     pipeline = LivePipeline(Camera().source(), Standin(), ["a"])
-    next(pipeline)
+    fetch(pipeline)
     ends: list[object] = []
     waiting = threading.Thread(target=lambda: ends.append(list(pipeline)))
     waiting.start()
@@ -523,8 +530,10 @@ def test_new_prompts_from_the_next_frame_on():
         pipeline.set_texts(["b", "c"])
         assert pipeline.texts == ("b", "c")
         camera.give(1)
-        predictor.free(0, 1)
-        first, second = next(pipeline), next(pipeline)
+        predictor.free(0)
+        first = fetch(pipeline)
+        predictor.free(1)
+        second = fetch(pipeline)
         assert (first.texts, second.texts) == (("a",), ("b", "c"))
         assert first.grids[:, 0, 0] == pytest.approx([0.01])
         assert second.grids[:, 0, 0] == pytest.approx([0.02, 0.03])
@@ -535,7 +544,7 @@ def test_new_prompts_from_the_next_frame_on():
         assert pipeline.texts == ("b", "c")
         camera.give(1)
         predictor.free(2)
-        assert next(pipeline).texts == ("b", "c")
+        assert fetch(pipeline).texts == ("b", "c")
     # Texts are encoded in the caller's thread: only `grids` may be called from several.
     assert predictor.embedding_threads == {threading.current_thread().name}
 
@@ -562,7 +571,7 @@ def test_bad_first_prompt_leaves_the_source_to_the_caller():
 def test_predict_out_of_turn():
     predictor = Standin()
     with LivePipeline(Pictures(1), predictor, ["a"]) as pipeline:
-        frame = next(pipeline).frame
+        frame = fetch(pipeline).frame
         pipeline.set_texts(["b"])
         again = pipeline.predict(frame)
         assert (again.texts, again.frame, again.predicted) == (("b",), frame, True)
@@ -609,11 +618,11 @@ def test_new_prompt_does_not_wait_for_the_next_predicted_frame():
     with LivePipeline(
         camera.source(), predictor, ["a"], every=10, stabiliser=Stabiliser(half_life=10)
     ) as pipeline:
-        results = [next(pipeline)]
+        results = [fetch(pipeline)]
         for text in ("a", "b", "b"):
             pipeline.set_texts([text])
             camera.give(1)
-            results.append(next(pipeline))
+            results.append(fetch(pipeline))
     assert [result.predicted for result in results] == [True, False, True, False]
     assert [result.texts for result in results] == [("a",), ("a",), ("b",), ("b",)]
 
@@ -632,14 +641,14 @@ def test_new_prompt_starts_averaging_afresh(every):
     camera = Camera()
     stabiliser = Stabiliser(half_life=1000, percentile=None)
     with LivePipeline(camera.source(), Moving(), ["a"], stabiliser=stabiliser, every=every) as pipeline:
-        next(pipeline)
+        fetch(pipeline)
         for _ in range(every):
             pipeline.set_texts(["a"])
             camera.give(1)
-            same = next(pipeline)
+            same = fetch(pipeline)
         pipeline.set_texts(["b"])
         camera.give(1)
-        fresh = next(pipeline)
+        fresh = fetch(pipeline)
     assert same.grids[0, 0].max() == 1
     if every == 1:
         # Picture 1 alone would be all on the right.
@@ -731,7 +740,9 @@ def test_peaks_of_a_grid_are_those_of_the_enlarged_map(size, shape):
     width, height = size
     expected = SaliencyResult.from_grid(np.zeros((height, width, 3), np.uint8), None, grid).peaks(3)
     found = grid_peaks(grid, size, 3)
-    cell = (width / shape[1], height / shape[0])
+    # `SaliencyResult.peaks` itself looks for all but the first on a map of 256 pixels.
+    step = max(size) / 256
+    cell = (max(width / shape[1], step), max(height / shape[0], step))
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert abs(one.x - other.x) <= max(1, cell[0])
@@ -774,7 +785,7 @@ def check_line(line: str, **further: type) -> dict:
         assert entry["peak"] == {"x": first["x"], "y": first["y"]}
         values = [peak["value"] for peak in entry["peaks"]]
         assert values == sorted(values, reverse=True)
-        assert values[0] == pytest.approx(1, abs=0.02)
+        assert values[0] == pytest.approx(1, abs=0.1)
         for peak in entry["peaks"]:
             assert 0 <= peak["x"] < record["width"]
             assert 0 <= peak["y"] < record["height"]
@@ -848,6 +859,18 @@ def test_compose_side_by_side():
     assert np.abs(bare[36:40, 48:52].astype(int) - image[36:40, 48:52]).mean() > 20
 
 
+def test_large_frames_are_shown_small_and_recorded_whole(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (1440, 2560, 3)).astype(np.uint8)
+    with LivePipeline(Pictures(1), Standin(), ["a"]) as pipeline, LiveOutput(pipeline) as output:
+        result = result_of(spot(2, 3), image=image, texts=("a", "b"))
+        assert output.take(result, [0], draw=True).shape == (720 + 36, 1280, 3)
+        assert output.take(result, [0, 1], draw=True).shape == (360 + 36, 2 * 640 + 4, 3)
+        output.record(tmp_path / "a.avi")
+        assert output.take(result, [0], draw=True).shape == (720 + 36, 1280, 3)
+    assert result.frame.image is image
+    assert frames_of(tmp_path / "a.avi")[0].shape == (1440 + 36, 2560, 3)
+
+
 def test_stills_of_texts_with_the_same_name(tmp_path):
     result = result_of(spot(1, 2), texts=("cat!", "cat?"))
     written = save_still(result, [0, 1], tmp_path, "x")
@@ -869,17 +892,17 @@ def frames_of(path) -> list[np.ndarray]:
 def test_recording_is_begun_and_ended(tmp_path):
     output = LiveOutput(LivePipeline(Pictures(9), Standin(), ["a"]))
     with output.pipeline, output:
-        assert output.take(next(output.pipeline), [0], draw=False) is None
+        assert output.take(fetch(output.pipeline), [0], draw=False) is None
         output.record(tmp_path / "a.mp4")
         for _ in range(3):
-            assert output.take(next(output.pipeline), [0], draw=False) is not None
+            assert output.take(fetch(output.pipeline), [0], draw=False) is not None
         assert output.recording == tmp_path / "a.mp4"
         assert not (tmp_path / "a.mp4").exists()
         output.record(None)
         assert output.recorded == [tmp_path / "a.mp4"]
-        assert output.take(next(output.pipeline), [0], draw=False) is None
+        assert output.take(fetch(output.pipeline), [0], draw=False) is None
         output.record(tmp_path / "b.avi")
-        output.take(next(output.pipeline), [0], draw=False)
+        output.take(fetch(output.pipeline), [0], draw=False)
         # Nothing comes any more: nothing is left.
     assert output.recorded == [tmp_path / "a.mp4", tmp_path / "b.avi"]
     assert len(frames_of(tmp_path / "a.mp4")) == 3
@@ -934,13 +957,13 @@ def test_recording_by_key_that_fails_does_not_end_the_stream(tmp_path):
         output = LiveOutput(pipeline)
         (tmp_path / "file").write_text("x")
         output.record(tmp_path / "file" / "a.mp4", may_fail=True)
-        assert output.take(next(pipeline), [0], draw=True) is not None
+        assert output.take(fetch(pipeline), [0], draw=True) is not None
         assert output.problem is not None
         assert "cannot write" in output.problem
         assert output.recording is None
         output.record(tmp_path / "file" / "a.mp4")
         with pytest.raises(OutputError, match="cannot write"):
-            output.take(next(pipeline), [0], draw=True)
+            output.take(fetch(pipeline), [0], draw=True)
 
 
 def test_end_after_so_many_frames():

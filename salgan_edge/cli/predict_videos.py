@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -127,7 +128,7 @@ def _interruptible(
             stack.enter_context(stoppable())
             if sys.stderr.isatty() and not hidden:
                 # Without a length it shows only that something happens.
-                frames = None if length else iter(())
+                frames = None if length else itertools.repeat(None)
                 bar = stack.enter_context(
                     typer.progressbar(frames, length=length, label=label, file=sys.stderr)
                 )

@@ -256,8 +256,17 @@ def _streams(jsonl: Path | None, *, as_json: bool) -> Iterator[list[IO[str]]]:
         file = jsonl.open("w", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{jsonl} cannot be written: {error.strerror or error}") from error
-    with file:
+    try:
         yield [*streams, file]
+    except BaseException:
+        # A line that could not be written cannot be written now either.
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+    try:
+        file.close()
+    except OSError as error:
+        raise OutputError(f"{jsonl} cannot be written: {error.strerror or error}") from error
 
 
 def _check_outputs(source: str, record: Path | None, jsonl: Path | None, output: Path) -> None:
