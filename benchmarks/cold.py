@@ -51,7 +51,7 @@ def load_rows(bundle: Path, execution: Execution, runs: int, parameters: Mapping
     rows = []
     for name in found[0]:
         blocks = [[answer[name]] for answer in found]
-        rows.append(Row("load", name, parameters, Stats.of(blocks), note="in a fresh process"))
+        rows.append(Row("load", name, parameters, Stats.of(blocks)))
     return rows
 
 
@@ -68,9 +68,9 @@ def shell_rows(bundle: Path, execution: Execution, runs: int, parameters: Mappin
     seconds = [[1000 * answer["seconds"]] for answer in found]
     cpu = [answer["cpu_seconds"] for answer in found if answer["cpu_seconds"] is not None]
     stats = Stats.of(seconds, 1000 * sum(cpu) / len(cpu) if cpu else None)
-    note = "the whole command in a fresh process, a photo of 600x400 and its overlay as PNG"
+    note = "the whole command for a photo of 600x400, with the overlay as PNG"
     rows = [Row("load", "salgan-edge predict", parameters, stats, note=note)]
-    return [*rows, _memory_row("salgan-edge predict, 600x400", parameters, found)]
+    return [*rows, _memory_row({**parameters, "width": 600, "height": 400}, found)]
 
 
 def memory_rows(bundle: Path, execution: Execution, frame: Frame, parameters: Mapping[str, Any]) -> list[Row]:
@@ -88,13 +88,19 @@ def memory_rows(bundle: Path, execution: Execution, frame: Frame, parameters: Ma
         write_image(photo, photo_of(frame))
         found = [_predict(bundle, execution, photo)]
     sized = {**parameters, "width": frame.width, "height": frame.height}
-    return [_memory_row(f"salgan-edge predict, {frame}", sized, found)]
+    return [_memory_row(sized, found)]
 
 
-def _memory_row(name: str, parameters: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Row:
+def _memory_row(parameters: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> Row:
     peaks = [answer["peak_bytes"] for answer in found if answer["peak_bytes"] is not None]
     values = {"peak_mb": max(peaks) / _MEGA if peaks else None}
-    return Row("memory", name, parameters, values=values, note="largest resident memory of the process")
+    return Row(
+        "memory",
+        "salgan-edge predict",
+        parameters,
+        values=values,
+        note="largest resident memory of the process",
+    )
 
 
 def _predict(bundle: Path, execution: Execution, photo: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import re
 from dataclasses import asdict, dataclass
@@ -98,6 +99,7 @@ def machine(sys: Path = _SYS, proc: Path = _PROC) -> dict[str, Any]:
         "memory_bytes": processor.memory,
         "memory_limit_bytes": processor.memory_limit,
         **asdict(pace(sys, proc)),
+        "load": _load(),
         "system": system.name or system.kind,
         "kernel": "".join(re.findall(r"^\d[\d.]*", system.release)),
         "architecture": system.machine,
@@ -107,6 +109,15 @@ def machine(sys: Path = _SYS, proc: Path = _PROC) -> dict[str, Any]:
         "packages": _packages(),
         "omp_num_threads": system.settings.get("OMP_NUM_THREADS"),
     }
+
+
+def _load() -> float | None:
+    """Programs that wanted a CPU in the last minute, on average; None where the system does not tell."""
+    if not hasattr(os, "getloadavg"):
+        return None
+    with contextlib.suppress(OSError):
+        return round(os.getloadavg()[0], 2)
+    return None
 
 
 def processor_kind() -> str:

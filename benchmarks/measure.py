@@ -2,7 +2,7 @@
 
 Subjects alternate in blocks, not one by one: onnxruntime's worker threads spin for a while after a
 run, and would take a core from the subject that is timed next. Each block begins with a pause, in which
-they fall asleep, and a run that is not counted, which fills the caches.
+they fall asleep, and runs that are not counted: after the pause, the first few are slower.
 
 For other modules: `interleave` gives a `Stats` for each subject, whose `blocks` are the raw samples.
 `ratio_interval(a.blocks, b.blocks)` takes those of one call, where block n of both lies close in time.
@@ -27,6 +27,8 @@ __all__ = ["Ratio", "Stats", "interleave", "ratio_interval"]
 
 _PAUSE = 0.05
 """Seconds after which idle threads of the other subject have stopped spinning."""
+_WARM = 0.015
+"""Seconds of runs after the pause that are not counted; one run at least."""
 _LEAST_BLOCK = 0.01
 """Seconds of one block at least, unless it has `_MOST_RUNS`: a run of microseconds is repeated often."""
 _MOST_BLOCK = 0.5
@@ -151,6 +153,7 @@ def interleave(
     for run in subjects.values():
         for _ in range(warmup):
             run()
+    gc.collect()
     began = clock()
     order = list(subjects)
     while order:
@@ -164,9 +167,9 @@ def interleave(
         if min(shares) >= 1 or (passed >= max_seconds and min(runs.values()) > 0):
             break
         for name in order:
-            sleep(pause)
-            subjects[name]()
             with _no_garbage_collection():
+                sleep(pause)
+                _warm(subjects[name], clock)
                 times, used = _block(subjects[name], block, clock, cpu_clock)
             samples[name].append([1000 * seconds for seconds in times])
             cpu[name] += used
@@ -175,6 +178,14 @@ def interleave(
         # The other way round, so that nobody always follows the same other.
         order.reverse()
     return {name: Stats.of(samples[name], 1000 * cpu[name] / max(1, runs[name])) for name in subjects}
+
+
+def _warm(run: Callable[[], object], clock: Callable[[], float]) -> None:
+    until = clock() + _WARM
+    while True:
+        run()
+        if clock() >= until:
+            return
 
 
 def _block(
@@ -197,7 +208,8 @@ def _block(
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     enabled = gc.isenabled()
-    gc.collect()
+    # What was made lately: to look through everything takes long where much is loaded.
+    gc.collect(1)
     gc.disable()
     try:
         yield

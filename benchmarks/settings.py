@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from salgan_edge.benchmarks.record import GROUPS
@@ -15,6 +14,7 @@ from salgan_edge.doctor.private import Names, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = [
     "FRAMES",
@@ -59,6 +59,8 @@ class Effort:
     min_blocks: int = 5
     max_seconds: float = 30.0
     """Of the rows of one group."""
+    pause: float = 0.05
+    """Seconds before each block of runs."""
     cold_runs: int = 5
     """Fresh processes for each cold figure."""
 
@@ -75,7 +77,7 @@ class Settings:
     """The first is measured in all respects, the others beside it."""
     devices: tuple[str, ...] = ("auto",)
     """Likewise."""
-    threads: tuple[int, ...] = field(default_factory=lambda: default_threads())
+    threads: tuple[int, ...] = field(default_factory=lambda: default_threads())  # noqa: PLW0108 - it is defined below
     """CPU threads, rising; all but the group ``threads`` take the last."""
     prompts: tuple[int, ...] = (1, 2, 4, 8)
     batch: tuple[int, ...] = (1, 4)
@@ -85,8 +87,8 @@ class Settings:
     """Groups; empty for all that apply."""
     peers: tuple[str, ...] = ()
     """Names that `salgan_edge.benchmarks.peers` knows."""
-    peer_files: Mapping[str, Path] = field(default_factory=dict)
-    """ONNX files of the user's own, by the names they get."""
+    peer_files: tuple[str, ...] = ()
+    """ONNX files of the user's own, ``name=file.onnx``."""
     strict: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     """Of the execution provider."""
@@ -124,7 +126,7 @@ class Settings:
             "prompts": list(self.prompts),
             "batch": list(self.batch),
             "frames": [str(frame) for frame in self.frames],
-            "peers": [*self.peers, *self.peer_files],
+            "peers": [*self.peers, *(text.partition("=")[0] for text in self.peer_files)],
             "strict": self.strict,
             # A value with a separator may be a path.
             "provider_options": {
@@ -190,8 +192,3 @@ def parse_duration(text: str) -> float:
     if seconds < 2:
         raise ValueError(f"{text!r} was given: two seconds or more were expected, such as 90s, 10m or 2h")
     return seconds
-
-
-def with_devices(settings: Settings, devices: tuple[str, ...]) -> Settings:
-    """The settings with devices that were found."""
-    return replace(settings, devices=devices)

@@ -1,44 +1,151 @@
-"""``python -m salgan_edge.benchmarks.soak``: does a live loop that runs for long keep its memory and pace?"""
+"""Does a live loop that runs for long keep its memory and pace?
+
+``salgan-edge benchmark --soak 10m``, or ``python -m salgan_edge.benchmarks.soak``, whose exit code tells.
+"""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from salgan_edge.benchmarks.latency import machine
+from salgan_edge.benchmarks.machine import machine, pace
+from salgan_edge.benchmarks.record import Record, Row, bundle_entry, save
 from salgan_edge.benchmarks.streams import moving_frames, simulated_camera
 
+from salgan_edge import contract
 from salgan_edge.devices import Device, Execution
-from salgan_edge.files import writing
 from salgan_edge.live import LivePipeline
 from salgan_edge.live_output import JsonLines, LiveOutput
 from salgan_edge.planning import plan_stream
 from salgan_edge.predictor import SaliencyPredictor
 from salgan_edge.stabilise import Stabiliser
 
-__all__ = ["main", "resident_bytes"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
+__all__ = ["Sample", "SoakResult", "main", "resident_bytes", "soak", "soak_record"]
+
+_SAMPLES = 120
+"""Of a whole soak at least, one in five seconds at most."""
 _SAMPLE_SECONDS = 5.0
 _PROMPT_SECONDS = 2.0
 _WARM_SECONDS = 60.0
+_FRAMES_PER_SECOND = 1000.0
+"""Of the simulated camera: more than any generator keeps up with, so that it never rests."""
 
 
 @dataclass(frozen=True)
-class _Sample:
+class Sample:
+    """State of the loop at some time."""
+
     seconds: float
-    megabytes: float
+    """Since the beginning."""
+    memory_mb: float | None
+    """Resident memory of the process; None where the system does not tell."""
     frames: int
     fps: float
+    """Since the last sample, like all that follows."""
     age_ms: float
-    """Median of the frames since the last sample."""
+    """Median age of a frame when its picture is done."""
+    age_p99_ms: float
+    cpu_ms: float
+    """CPU time of a frame."""
+    mhz: float | None
+    """Clock rate of the processor."""
+    celsius: float | None
+    """Its temperature."""
+
+
+@dataclass(frozen=True)
+class SoakResult:
+    """What a soak has shown."""
+
+    samples: tuple[Sample, ...]
+    dropped: int
+    """Frames of the camera that a newer one replaced."""
+    device: str
+    workers: int
+    """Frames in inference at once."""
+    threads: int
+    """CPU threads of each."""
+    width: int
+    height: int
+    bundle: dict[str, Any] = field(default_factory=dict)
+    """Of `bundle_entry`."""
+
+    @property
+    def warm(self) -> tuple[Sample, ...]:
+        """Samples after the first minute, or the second half of a shorter soak."""
+        after = min(_WARM_SECONDS, self.samples[-1].seconds / 2)
+        return tuple(sample for sample in self.samples if sample.seconds >= after)
+
+    @property
+    def growth_mb(self) -> float | None:
+        """How much more memory than at the beginning of `warm` there was later."""
+        memory = [sample.memory_mb for sample in self.warm if sample.memory_mb is not None]
+        return max(memory) - memory[0] if memory else None
+
+    def rows(self) -> list[Row]:
+        """A row for each sample, and one for the whole, first."""
+        parameters: dict[str, str | int | float | None] = {
+            "bundle": 0,
+            "device": self.device,
+            "threads": self.threads,
+            "width": self.width,
+            "height": self.height,
+        }
+        few = max(1, min(6, len(self.warm) // 2))
+        first, last = self.warm[:few], self.warm[-few:]
+        whole = {
+            "frames": float(self.samples[-1].frames),
+            "dropped": float(self.dropped),
+            "workers": float(self.workers),
+            "growth_mb": self.growth_mb,
+            "fps_first": _median(sample.fps for sample in first),
+            "fps_last": _median(sample.fps for sample in last),
+            "age_first_ms": _median(sample.age_ms for sample in first),
+            "age_last_ms": _median(sample.age_ms for sample in last),
+            "celsius_most": max((s.celsius for s in self.samples if s.celsius is not None), default=None),
+            "mhz_least": min((s.mhz for s in self.samples if s.mhz is not None), default=None),
+        }
+        rows = [Row("soak", "live loop", parameters, values=whole)]
+        for sample in self.samples:
+            values = asdict(sample)
+            second = values.pop("seconds")
+            rows.append(Row("soak", "sample", {**parameters, "second": second}, values=values))
+        return rows
+
+    def to_text(self) -> str:
+        """The whole in a few lines."""
+        whole = self.rows()[0].values
+        warm = self.warm[0]
+        how = f"{self.workers} at once with {self.threads} thread{'s' if self.threads != 1 else ''} each"
+        lines = [
+            f"{self.samples[-1].frames} frames of {self.width}x{self.height} in {self.samples[-1].seconds:.0f} s on {self.device}",
+            f"{how}; {self.dropped} dropped",
+        ]
+        if self.growth_mb is not None:
+            lines.append(
+                f"memory: {warm.memory_mb:.1f} MB after {warm.seconds:.0f} s, at most {self.growth_mb:.1f} MB more later"
+            )
+        lines.append(
+            f"pace: {whole['fps_first']:.0f} frames a second at first, {whole['fps_last']:.0f} at the end; age of a frame "
+            f"{whole['age_first_ms']:.1f} ms at first, {whole['age_last_ms']:.1f} ms at the end"
+        )
+        if whole["celsius_most"] is not None:
+            lines.append(f"temperature: {whole['celsius_most']:.0f} °C at most")
+        if whole["mhz_least"] is not None:
+            lines.append(f"clock: {whole['mhz_least']:.0f} MHz at least")
+        return "\n".join(lines)
 
 
 def resident_bytes() -> int:
@@ -53,10 +160,139 @@ def resident_bytes() -> int:
     raise OSError("no VmRSS in /proc/self/status")
 
 
+def soak(
+    bundle: Path | None,
+    execution: Execution,
+    seconds: float,
+    *,
+    fps: float = _FRAMES_PER_SECOND,
+    width: int = 640,
+    height: int = 480,
+    tell: Callable[[Sample], object] = lambda _: None,
+) -> SoakResult:
+    """Run the live loop with overlay, JSON lines, a recording and a new prompt every two seconds.
+
+    Args:
+        bundle: folder or ``.salgan`` file; the embedded bundle where None.
+        execution: how to run.
+        seconds: for how long.
+        fps: of the simulated camera.
+        width: of its frames, in pixels.
+        height: likewise.
+        tell: is given each sample.
+
+    Raises:
+        SalganEdgeError: the bundle or the device cannot be used.
+    """
+
+    def load(how: Execution) -> SaliencyPredictor:
+        return SaliencyPredictor.load(bundle, execution=how)
+
+    plan = plan_stream(load, execution, live=True)
+    texts = plan.predictor.bundle.has(contract.TEXT_ENCODER_FILE)
+    samples: list[Sample] = []
+    with tempfile.TemporaryDirectory() as folder:
+        lines = (Path(folder) / "lines.jsonl").open("w", encoding="utf-8")
+        pipeline = LivePipeline(
+            simulated_camera(moving_frames(width, height), fps),
+            plan.predictor,
+            ["a cup" if texts else None],
+            stabiliser=Stabiliser(),
+            workers=plan.workers,
+        )
+        live = LiveOutput(pipeline, JsonLines([lines], plan.predictor.device, 5), Path(folder) / "soak.mkv")
+        with lines, closing(pipeline), closing(live):
+            for sample in _run(live, seconds, texts=texts):
+                samples.append(sample)
+                tell(sample)
+        dropped = pipeline.dropped
+    return SoakResult(
+        tuple(samples),
+        dropped,
+        plan.predictor.device,
+        plan.workers,
+        plan.threads,
+        width,
+        height,
+        bundle_entry(plan.predictor.bundle.manifest),
+    )
+
+
+def _run(live: LiveOutput, seconds: float, *, texts: bool) -> Iterable[Sample]:
+    """Take results for some time, and note memory and pace."""
+    every = min(_SAMPLE_SECONDS, seconds / 4, max(1.0, seconds / _SAMPLES))
+    started = time.monotonic()
+    sampled, prompted = started, started
+    frames, ages = 0, list[float]()
+    cpu = time.process_time()
+    while (now := time.monotonic()) - started < seconds or not ages:
+        result = live.pipeline.get(1)
+        if result is None:
+            continue
+        live.take(result, [0], draw=True)
+        ages.append(live.meter.age)
+        if texts and now - prompted >= _PROMPT_SECONDS:
+            prompted = now
+            live.pipeline.set_texts([f"a thing of kind {round(now - started)}"])
+        if now - sampled >= every:
+            yield _sample(live, now - started, now - sampled, time.process_time() - cpu, ages, frames)
+            frames, ages, sampled, cpu = live.meter.frames, [], now, time.process_time()
+    yield _sample(
+        live, time.monotonic() - started, time.monotonic() - sampled, time.process_time() - cpu, ages, frames
+    )
+
+
+def _sample(
+    live: LiveOutput, seconds: float, passed: float, cpu: float, ages: list[float], frames: int
+) -> Sample:
+    memory = None
+    with contextlib.suppress(OSError):
+        memory = resident_bytes() / 1e6
+    now = pace()
+    count = live.meter.frames - frames
+    return Sample(
+        seconds=round(seconds, 1),
+        memory_mb=memory,
+        frames=live.meter.frames,
+        fps=count / passed,
+        age_ms=1000 * float(np.median(ages)),
+        age_p99_ms=1000 * float(np.percentile(ages, 99)),
+        cpu_ms=1000 * cpu / max(1, count),
+        mhz=now.mhz,
+        celsius=now.celsius,
+    )
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(np.median(list(values)))
+
+
+def soak_record(result: SoakResult, settings: dict[str, Any], where: dict[str, Any]) -> Record:
+    """The record of a soak.
+
+    Args:
+        result: what it has shown.
+        settings: what was asked for.
+        where: the machine before it began.
+    """
+    date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Record(where, settings, [result.bundle], result.rows(), date, result.samples[-1].seconds)
+
+
+def tell_sample(sample: Sample) -> str:
+    """A line about a sample."""
+    parts = [f"{sample.seconds:6.0f} s"]
+    parts += [f"{sample.memory_mb:7.1f} MB"] if sample.memory_mb is not None else []
+    parts += [f"{sample.fps:5.0f} fps", f"age {sample.age_ms:5.1f} ms"]
+    parts += [f"{sample.mhz:5.0f} MHz"] if sample.mhz is not None else []
+    parts += [f"{sample.celsius:3.0f} °C"] if sample.celsius is not None else []
+    return "  ".join(parts)
+
+
 def main(
     minutes: Annotated[float, typer.Option(min=0.1)] = 10.0,
     bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Default: the embedded one.")] = None,
-    fps: Annotated[float, typer.Option(help="Of the simulated camera.")] = 1000.0,
+    fps: Annotated[float, typer.Option(help="Of the simulated camera.")] = _FRAMES_PER_SECOND,
     width: Annotated[int, typer.Option(min=16)] = 640,
     height: Annotated[int, typer.Option(min=16)] = 480,
     device: Annotated[str, typer.Option(help="As of salgan-edge webcam.")] = "cpu",
@@ -70,79 +306,22 @@ def main(
     The exit code is 1 if memory grows by more than the limit.
     """
     wanted: Device = device  # type: ignore[assignment]
+    where = machine()
+    told = 0
 
-    def load(how: Execution) -> SaliencyPredictor:
-        return SaliencyPredictor.load(bundle, execution=how)
+    def tell(sample: Sample) -> None:
+        nonlocal told
+        told += 1
+        if sys.stderr.isatty() or told % 12 == 0:
+            typer.echo(tell_sample(sample), err=True)
 
-    plan = plan_stream(load, Execution(wanted), live=True)
-    frames = moving_frames(width, height)
-    samples: list[_Sample] = []
-    with tempfile.TemporaryDirectory() as folder:
-        lines = (Path(folder) / "lines.jsonl").open("w", encoding="utf-8")
-        pipeline = LivePipeline(
-            simulated_camera(frames, fps),
-            plan.predictor,
-            ["a cup"],
-            stabiliser=Stabiliser(),
-            workers=plan.workers,
-        )
-        live = LiveOutput(pipeline, JsonLines([lines], plan.predictor.device, 5), Path(folder) / "soak.mkv")
-        with lines, closing(pipeline), closing(live):
-            _run(live, 60 * minutes, samples)
-        dropped = pipeline.dropped
-    warm = [sample for sample in samples if sample.seconds >= min(_WARM_SECONDS, 30 * minutes)]
-    growth = max(sample.megabytes for sample in warm) - warm[0].megabytes
-    first, last = (float(np.median([s.fps for s in part])) for part in (warm[:6], warm[-6:]))
-    typer.echo(
-        f"{samples[-1].frames} frames in {samples[-1].seconds:.0f} s, {dropped} dropped; memory "
-        f"{warm[0].megabytes:.1f} MB after {warm[0].seconds:.0f} s, at most {growth:.1f} MB more later; "
-        f"{first:.0f} fps at first, {last:.0f} at the end"
-    )
+    result = soak(bundle, Execution(wanted), 60 * minutes, fps=fps, width=width, height=height, tell=tell)
+    typer.echo(result.to_text())
     if output is not None:
-        record = {
-            "bundle": plan.predictor.bundle.manifest.bundle_id,
-            "machine": machine(),
-            "settings": {"minutes": minutes, "fps": fps, "width": width, "height": height},
-            "growth_mb": growth,
-            "dropped": dropped,
-            "samples": [vars(sample) for sample in samples],
-        }
-        with writing(output) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if growth > limit:
+        settings = {"minutes": minutes, "fps": fps, "width": width, "height": height}
+        save(soak_record(result, settings, where), output)
+    if result.growth_mb is not None and result.growth_mb > limit:
         raise typer.Exit(1)
-
-
-def _run(live: LiveOutput, seconds: float, samples: list[_Sample]) -> None:
-    """Take results for some time, and note memory and pace."""
-    started = time.monotonic()
-    sampled, prompted = started, started
-    frames, ages = 0, []
-    while (now := time.monotonic()) - started < seconds:
-        result = live.pipeline.get(1)
-        if result is None:
-            continue
-        live.take(result, [0], draw=True)
-        ages.append(live.meter.age)
-        if now - prompted >= _PROMPT_SECONDS:
-            prompted = now
-            live.pipeline.set_texts([f"a thing of kind {round(now - started)}"])
-        if now - sampled >= _SAMPLE_SECONDS:
-            sample = _Sample(
-                round(now - started, 1),
-                resident_bytes() / 2**20,
-                live.meter.frames,
-                (live.meter.frames - frames) / (now - sampled),
-                1000 * float(np.median(ages)),
-            )
-            samples.append(sample)
-            frames, ages, sampled = live.meter.frames, [], now
-            if sys.stderr.isatty() or len(samples) % 12 == 0:
-                typer.echo(
-                    f"{sample.seconds:6.0f} s  {sample.megabytes:7.1f} MB  {sample.fps:5.0f} fps  "
-                    f"age {sample.age_ms:5.1f} ms",
-                    err=True,
-                )
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     Subject = Callable[[], object]
 
 __all__ = [
+    "AROUND",
     "BARE",
     "PREDICT",
+    "STREAM_OVERLAY",
     "TEXT",
     "Workload",
     "frame_subjects",
@@ -39,7 +41,11 @@ __all__ = [
 TEXT = "a red cup on the table"
 """The prompt that is used throughout."""
 BARE = "bare session run"
-PREDICT = "predict, prompt cached"
+AROUND = "all but the generator"
+"""What `predict` does before and after the session's run."""
+PREDICT = "predict"
+"""Of an array, with a prompt that is known."""
+STREAM_OVERLAY = "draw stream overlay"
 
 _COLOURS = (
     "red", "green", "blue", "white", "black", "yellow", "pink", "brown", "grey", "old", "new", "big", "small", "dark",
@@ -147,12 +153,12 @@ def stage_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -
     if work.reads_text:
         tokenizer = ClipTokenizer(work.predictor.bundle.read(contract.TOKENIZER_FILE))
         subjects["tokenise"] = lambda: tokenizer.encode(TEXT)
-        subjects["text encode (with tokenise)"] = work.encode
+        subjects["text encode, with tokenise"] = work.encode
     return subjects | {
         "generator": work.generator(photo),
         "resize back": lambda: SaliencyResult.from_grid(photo, work.text, grid),
         "draw overlay": result.overlay,
-        "draw overlay of a stream": lambda: render.overlay_grid(photo, grid),
+        STREAM_OVERLAY: lambda: render.overlay_grid(photo, grid),
     }
 
 
@@ -193,7 +199,7 @@ def frame_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -
         return SaliencyResult.from_grid(photo, work.text, grid)
 
     return {
-        "predict": lambda: predictor.predict(photo, work.text),
-        "predict without the generator": around,
-        **{name: stages[name] for name in ("decode JPEG", "draw overlay", "draw overlay of a stream")},
+        PREDICT: lambda: predictor.predict(photo, work.text),
+        AROUND: around,
+        **{name: stages[name] for name in ("decode JPEG", "draw overlay", STREAM_OVERLAY)},
     }

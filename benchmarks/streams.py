@@ -25,14 +25,14 @@ __all__ = ["MemorySource", "Timer", "moving_frames", "simulated_camera", "write_
 def moving_frames(width: int, height: int, count: int = 30) -> list[Pixels]:
     """A sample photo seen by a camera that circles, RGB uint8 (height, width, 3)."""
     photo = cv2.resize(samples.load("coffee"), (width * 5 // 4, height * 5 // 4))
-    frames = []
+    frames: list[Pixels] = []
     for number in range(count):
         angle = 2 * np.pi * number / count
         x, y = (
             round(side / 8 * (1 + turn))
             for side, turn in zip((width, height), (np.cos(angle), np.sin(angle)), strict=True)
         )
-        frames.append(np.ascontiguousarray(photo[y : y + height, x : x + width]))
+        frames.append(np.ascontiguousarray(photo[y : y + height, x : x + width], np.uint8))
     return frames
 
 

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, float], object]
 
-__all__ = ["Case", "measure", "measured_rows"]
+__all__ = ["Case", "expected_seconds", "measure", "measured_rows"]
+
+_COLD_SECONDS = 1.6
+"""Of a fresh process that loads and one that predicts, with the time before they are timed."""
+_ROW_SECONDS = 0.14
+"""Of a block of runs, with its pause; as here, on two cores."""
 
 
 class Case(NamedTuple):
@@ -66,6 +71,7 @@ def measured_rows(
         min_seconds=effort.min_seconds,
         min_blocks=effort.min_blocks,
         max_seconds=effort.max_seconds,
+        pause=effort.pause,
         progress=progress,
     )
     return [
@@ -97,6 +103,26 @@ def _throughput(stats: Stats, parameters: Mapping[str, Any]) -> dict[str, float 
     if prompts is not None:
         found["maps_per_second"] = (batch or 1) * prompts * stats.per_second
     return found
+
+
+def expected_seconds(settings: Settings) -> float:
+    """About how long `measure` takes on a small machine."""
+    effort, three = settings.effort, 3
+    rows = {
+        "stage": 8,
+        "end_to_end": 4,
+        "threads": three * len(settings.threads),
+        "prompts": 2 * len(settings.prompts),
+        "batch": 2 * len(settings.batch),
+        "frame": 6 * len(settings.frames),
+        "device": three * len(settings.devices),
+        "precision": 2 * three * len(settings.bundles),
+    }
+    blocks = max(effort.min_blocks, effort.min_runs / 5)
+    timed = sum(rows.get(group, 0) for group in settings.groups) * blocks * _ROW_SECONDS
+    cold_runs = (effort.cold_runs + 1) * ("load" in settings.groups) + 2 * ("memory" in settings.groups)
+    peers = 2 * effort.max_seconds if "peer" in settings.groups else 0.0
+    return timed + cold_runs * _COLD_SECONDS * len(settings.bundles) + peers
 
 
 def measure(settings: Settings, progress: Progress = lambda _what, _share: None) -> Record:
@@ -145,6 +171,8 @@ class _Bench:
             return self._load()
         if group == "memory":
             return self._memory_rows()
+        if group == "peer":
+            return self._peer_rows()
         # Sessions of other groups have threads of their own; none is needed twice but those of the most threads.
         most = self._settings.threads[-1]
         self._works = {key: work for key, work in self._works.items() if key[2] == most}
@@ -157,7 +185,6 @@ class _Bench:
             "frame": self._frames,
             "device": self._devices,
             "precision": self._precisions,
-            "peer": self._peers,
         }
         cases = makers[group]()
         return measured_rows(group, cases, self._settings.effort, lambda share: self._progress(group, share))
@@ -299,18 +326,15 @@ class _Bench:
                     )
         return cases
 
-    def _peers(self) -> list[Case]:
-        """The generator and its peers, each at its own input size, with the first number of threads."""
-        from salgan_edge.benchmarks.peers import peer_subjects  # noqa: PLC0415 - some need PyTorch
+    def _peer_rows(self) -> list[Row]:
+        from salgan_edge.benchmarks.peers.rows import peer_rows  # noqa: PLC0415 - some peers need PyTorch
 
         settings = self._settings
-        threads = settings.threads[0]
-        work = self.work(device="cpu", threads=threads)
-        side = work.manifest.input_size[0]
-        parameters = {"bundle": 0, "device": "cpu", "threads": threads}
-        peers = peer_subjects(settings.peers, settings.peer_files, side, threads)
-        photo = photo_of(type(settings.frames[0])(side, side))
-        return [
-            Case("generator", {**parameters, "width": side, "height": side}, work.generator(photo)),
-            *(Case(peer.name, parameters, peer.run, "generator", note=peer.note) for peer in peers),
-        ]
+        return peer_rows(
+            settings.bundles[0],
+            settings.peers,
+            settings.peer_files,
+            tuple(dict.fromkeys((settings.threads[0], settings.threads[-1]))),
+            effort=settings.effort,
+            progress=lambda share: self._progress("peer", share),
+        )

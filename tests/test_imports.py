@@ -9,7 +9,7 @@ import pytest
 
 RUNTIME = (
     "salgan_edge", "salgan_edge.samples", "salgan_edge.cli", "salgan_edge.train.evaluation.measure", "salgan_edge.archive",
-    "salgan_edge.binding", "salgan_edge.bundle", "salgan_edge.cli.arguments", "salgan_edge.cli.bake", "salgan_edge.cli.bundle",
+    "salgan_edge.binding", "salgan_edge.bundle", "salgan_edge.cli.arguments", "salgan_edge.cli.bake", "salgan_edge.cli.benchmark", "salgan_edge.cli.bundle",
     "salgan_edge.cli.data", "salgan_edge.cli.distill", "salgan_edge.cli.doctor", "salgan_edge.cli.evaluate", "salgan_edge.cli.execution",
     "salgan_edge.cli.export", "salgan_edge.cli.extras", "salgan_edge.cli.inspect", "salgan_edge.cli.messages", "salgan_edge.cli.names",
     "salgan_edge.cli.predict", "salgan_edge.cli.predict_videos", "salgan_edge.cli.stopping", "salgan_edge.cli.streams",

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["PEERS", "peer_subjects"]
+__all__ = ["GENERATOR", "OWN", "PEERS", "TEXT_ENCODE", "peer_subjects"]
+
+GENERATOR, TEXT_ENCODE = "generator", "text encode"
+OWN = (GENERATOR, TEXT_ENCODE)
+"""What the bundle's own rows are called, which are timed beside the peers."""
 
 PEERS = {
     "paper": "the paper's generator, random weights (needs the extra export)",
@@ -58,10 +62,10 @@ def peer_subjects(
     if unknown := [name for name in names if name not in PEERS]:
         raise InputError(f"the peer {unknown[0]!r} is unknown: {', '.join(PEERS)} were expected")
     graphs = [UserGraph.parse(text) for text in files]
-    labels = [*dict.fromkeys(names), *(graph.name for graph in graphs)]
+    labels = [*OWN, *dict.fromkeys(names), *(graph.name for graph in graphs)]
     for label in labels:
         if labels.count(label) > 1:
-            raise InputError(f"two peers are named {label!r}: give each another name")
+            raise InputError(f"two rows would be named {label!r}: give the file another name")
     makers: dict[str, Callable[[], Peer]] = {
         "paper": lambda: networks.paper_peer(threads),
         "neck": lambda: networks.neck_peer(neck, size, threads),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from salgan_edge.benchmarks.peers.graphs import graph_peer, macs_of, needs_export
@@ -14,6 +14,7 @@ from salgan_edge import contract
 from salgan_edge.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from salgan_edge.benchmarks.peers.peer import Peer
 
 __all__ = ["NECK_FILE", "find_neck", "neck_peer", "paper_peer"]
@@ -31,7 +32,7 @@ def paper_peer(threads: int) -> Peer:
         PeerUnavailableError: the extra export is not installed.
     """
     graph, macs = _paper_graph()
-    inputs = {
+    inputs: dict[str, npt.NDArray[Any]] = {
         contract.IMAGE: random_photo(_PAPER_SIZE)[None],
         contract.TEXT_EMBEDDING: random_texts(1, _PAPER_DIMENSION)[None],
     }

@@ -26,8 +26,8 @@ class Peer:
     """Something to time beside the generator."""
 
     name: str
-    run: Callable[[], npt.NDArray[Any]]
-    """One run on inputs that stay the same; gives what was computed."""
+    run: Callable[[], Any]
+    """One run on inputs that stay the same; gives the array that was computed."""
     note: str
     """One line about what runs: implementation, input, weights."""
     macs: float | None
@@ -42,4 +42,5 @@ def random_photo(size: int) -> npt.NDArray[np.uint8]:
 def random_texts(count: int, dimension: int) -> npt.NDArray[np.float32]:
     """Text vectors float32 (count, dimension) of length 1, always the same."""
     vectors = np.random.default_rng(0).normal(size=(count, dimension))
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    unit: npt.NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit.astype(np.float32)

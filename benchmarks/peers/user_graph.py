@@ -31,11 +31,16 @@ _EXPECTED = "name=file.onnx or name=file.onnx:input=1x3x224x224 was expected"
 _SIDES = {"h", "w", "height", "width", "rows", "columns"}
 """Names of axes that are sides of an image, in lower case."""
 _CHANNELS = {"c", "channel", "channels"}
-_TYPES = {
-    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(bool)": np.bool_,
-    **{f"tensor({name})": np.dtype(name).type for name in
-       ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")},
-}  # fmt: skip
+_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(bool)": np.dtype(np.bool_),
+    **{
+        f"tensor({name})": np.dtype(name)
+        for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -160,9 +165,9 @@ def random_input(kind: str, shape: tuple[int, ...]) -> Array:
         shape: of the array.
     """
     dtype, random = _TYPES[kind], np.random.default_rng(0)
-    if issubclass(dtype, np.floating):
-        return random.normal(size=shape).astype(dtype)
-    return random.integers(0, 256 if dtype is np.uint8 else 2, shape).astype(dtype)
+    if dtype.kind == "f":
+        return np.asarray(random.normal(size=shape)).astype(dtype)
+    return np.asarray(random.integers(0, 256 if dtype == np.uint8 else 2, shape)).astype(dtype)
 
 
 def _macs(file: Path, inputs: Mapping[str, Array]) -> float | None:

@@ -11,6 +11,7 @@ import typer
 from salgan_edge._version import __version__
 from salgan_edge.cli import bundle, data
 from salgan_edge.cli.bake import bake
+from salgan_edge.cli.benchmark import benchmark
 from salgan_edge.cli.distill import distill
 from salgan_edge.cli.doctor import doctor
 from salgan_edge.cli.evaluate import evaluate
@@ -59,6 +60,7 @@ app.command()(inspect)
 app.command()(verify)
 app.command()(webcam)
 app.command()(doctor)
+app.command()(benchmark)
 app.command()(train)
 app.command()(distill)
 app.add_typer(bundle.app)

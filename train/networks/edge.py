@@ -184,7 +184,7 @@ class EdgeGenerator(nn.Module):
                 copy.strides.bias.add_(1)
             sharpness = torch.exp(copy.sharpness[0])
             copy.head.weight.mul_(sharpness)
-            copy.head = _SummedDepthwise(copy.head)
+            copy.head = _SummedDepthwise(copy.head)  # type: ignore[assignment]
         copy._folded = True  # noqa: SLF001 - of this very class
         return copy
 
@@ -251,7 +251,8 @@ class EdgeGenerator(nn.Module):
         apart = text - self.text_mean
         # Not `normalize`, which the exporter gives an Expand that a division does not need.
         length = apart.norm(dim=-1, keepdim=True).clamp_min(_SHORTEST)
-        return apart / length * (_given(text) if given is None else given)
+        direction: Tensor = apart / length * (_given(text) if given is None else given)
+        return direction
 
     def _trunk(self, neck: Sequence[Tensor], classes: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """Features (B, trunk, h, w) of all strides and of where the image shows which class."""

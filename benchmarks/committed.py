@@ -1,0 +1,78 @@
+"""Results that are kept with the code: ``results/<version>/<machine>.json``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from salgan_edge.benchmarks.record import Record, load
+
+from salgan_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["RESULTS", "committed_files", "nearest", "newest", "place_of"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def place_of(record: Record, folder: Path = RESULTS) -> Path:
+    """Where a record belongs."""
+    return folder / record.tool / f"{record.machine['name']}.json"
+
+
+def committed_files(folder: Path = RESULTS) -> dict[str, list[Path]]:
+    """Files of each version of salgan-edge, the newest version first."""
+    versions = sorted(
+        {file.parent.name for file in folder.glob("*/*.json")}, key=_version_order, reverse=True
+    )
+    return {version: sorted((folder / version).glob("*.json")) for version in versions}
+
+
+def newest(folder: Path = RESULTS) -> list[Record]:
+    """The records of the newest version that has any, by the machine's name; empty where none has.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    return [load(file) for files in list(committed_files(folder).values())[:1] for file in files]
+
+
+def nearest(machine: Mapping[str, Any], folder: Path = RESULTS) -> Record:
+    """The record of the machine that is most like this one; of several, that of the newest version.
+
+    Alike is first the architecture, then the name (CPUs allowed, and model), the model, the number of CPUs
+    and the instruction sets.
+
+    Args:
+        machine: of `salgan_edge.benchmarks.machine.machine`.
+        folder: where results are kept.
+
+    Raises:
+        InputError: there is no record, or a file is damaged.
+    """
+    records = [load(file) for files in committed_files(folder).values() for file in files]
+    if not records:
+        raise InputError(
+            "no results are committed: make them on a quiet machine with python -m salgan_edge.benchmarks record"
+        )
+    # The first of equals, hence of the newest version.
+    return min(records, key=lambda record: _distance(record.machine, machine))
+
+
+def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[int, ...]:
+    return (
+        *(int(one[key] != other[key]) for key in ("architecture", "name", "cpu")),
+        abs(one["allowed_cpus"] - other["allowed_cpus"]),
+        len(set(one["features"]) ^ set(other["features"])),
+    )
+
+
+def _version_order(version: str) -> tuple[tuple[int, ...], bool, str]:
+    """Releases in their order, and each after its own pre-releases (``1.0rc1`` before ``1.0``)."""
+    release = re.match(r"\d+(?:\.\d+)*", version)
+    numbers = tuple(int(number) for number in release[0].split(".")) if release else ()
+    rest = version[len(release[0]) :] if release else version
+    return numbers, not rest or rest.startswith("+"), rest

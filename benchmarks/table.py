@@ -1,0 +1,133 @@
+"""Tables for people, made of committed results: `python -m salgan_edge.benchmarks table` writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from salgan_edge.benchmarks.figures import figures
+from salgan_edge.benchmarks.peers.choose import GENERATOR, TEXT_ENCODE
+from salgan_edge.benchmarks.peers.rows import CEILING
+
+from salgan_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from salgan_edge.benchmarks.record import Record, Row
+
+__all__ = ["END", "START", "filled", "render_figures", "render_speed", "shown_number"]
+
+START = "<!-- benchmark {kind}: written by python -m salgan_edge.benchmarks table -->"
+"""Line before a table; kinds are ``table`` and ``figures``."""
+END = "<!-- end of benchmark {kind} -->"
+
+_NAMES = {
+    GENERATOR: "**generator of this package**",
+    TEXT_ENCODE: "its text encoder, one new text",
+    "paper": "the paper's generator, 256x256",
+    "neck": "YOLOX-Nano's backbone and neck alone",
+    "clipseg": "CLIPSeg, 352x352",
+    "spectral-residual": "spectral residual (knows no text)",
+    "fine-grained": "fine-grained saliency (knows no text)",
+    CEILING: "matrix product 2048x2048, the machine's ceiling",
+}
+"""What tables call the rows of the group ``peer``."""
+
+
+def filled(text: str, records: Sequence[Record]) -> str:
+    """A Markdown text with the tables between its markers made anew.
+
+    Args:
+        text: with a line `START` and a line `END` of at least one kind.
+        records: of one version, a machine each.
+
+    Raises:
+        InputError: there are no markers, an end is missing, or there are no records.
+    """
+    if not records:
+        raise InputError(
+            "no results are committed: make them on a quiet machine with python -m salgan_edge.benchmarks record"
+        )
+    found = 0
+    for kind, render in (("table", render_speed), ("figures", render_figures)):
+        start, end = START.format(kind=kind), END.format(kind=kind)
+        if start not in text:
+            continue
+        if end not in text[text.index(start) :]:
+            raise InputError(f"the text has the line {start}, but after it no line {end}: put it there")
+        body = "\n\n".join(render(record) for record in records)
+        before, _, rest = text.partition(start)
+        text = f"{before}{start}\n{body}\n\n{end}{rest.partition(end)[2]}"
+        found += 1
+    if not found:
+        raise InputError(
+            f"the text has no line {START.format(kind='table')}: put it and {END.format(kind='table')} where the table goes"
+        )
+    return text
+
+
+def _heading(record: Record) -> str:
+    """What and when, in a sentence."""
+    where = record.machine
+    cpus = f"{where['allowed_cpus']} CPU{'s' if where['allowed_cpus'] > 1 else ''}"
+    packages = where["packages"]
+    runtime = next((f"{name} {packages[name]}" for name in packages if name.startswith("onnxruntime")), "")
+    parts = [f"{where['cpu']}, {cpus}", runtime, f"Python {where['python']}", f"salgan-edge {record.tool}"]
+    return f"{'; '.join(part for part in parts if part)}; {record.date[:10]}."
+
+
+def render_speed(record: Record) -> str:
+    """Markdown: the rows of the group ``peer``, those of one number of threads together."""
+    lines = [
+        _heading(record),
+        "",
+        "| what | threads | median ms | p90 ms | times the generator's | 95 % interval | GFLOP/s | of the ceiling |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    rows = [row for row in record.rows if row.group == "peer" and row.stats is not None]
+    lines += [_line(row) for row in sorted(rows, key=lambda row: int(row.parameters.get("threads") or 0))]
+    return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    assert row.stats is not None
+    ratio = row.ratios.get(GENERATOR)
+    speed, share = row.values.get("gflop_per_second"), row.values.get("ceiling_percent")
+    cells = [
+        _NAMES.get(row.name, row.name),
+        str(row.parameters.get("threads", "")),
+        shown_number(row.stats.median_ms),
+        shown_number(row.stats.p90_ms),
+        "1" if row.name == GENERATOR else "" if ratio is None else shown_number(ratio.ratio),
+        "" if ratio is None else f"{shown_number(ratio.low)} to {shown_number(ratio.high)}",
+        "" if speed is None else f"{speed:.0f}",
+        "" if share is None else f"{share:.0f} %",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def render_figures(record: Record) -> str:
+    """Markdown: figures, what was to be reached and what is."""
+    lines = [_heading(record), "", "| figure | to reach | measured | |", "|---|---|---|---|"]
+    lines += [
+        f"| {figure.name} | {figure.wanted} | {figure.shown(figure.measured)} | {figure.verdict} |"
+        for figure in figures(record)
+    ]
+    return "\n".join(lines)
+
+
+def shown_number(value: float) -> str:
+    """Three digits that count.
+
+    >>> shown_number(0.0517), shown_number(2.904), shown_number(190.43)
+    ('0.052', '2.90', '190')
+    """
+    return (
+        f"{value:.0f}"
+        if value >= 100
+        else f"{value:.1f}"
+        if value >= 10
+        else f"{value:.2f}"
+        if value >= 1
+        else f"{value:.2g}"
+    )

@@ -1,0 +1,465 @@
+"""Committed benchmarks: the gate, the figures to reach, and the tables in Markdown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from salgan_edge.benchmarks import __main__ as command_line
+from salgan_edge.benchmarks import committed, settings
+from salgan_edge.benchmarks.figures import LIVE, LIVE_FPS, figures
+from salgan_edge.benchmarks.figures import to_text as figures_text
+from salgan_edge.benchmarks.gate import Check, better, checks, to_text
+from salgan_edge.benchmarks.machine import machine
+from salgan_edge.benchmarks.measure import Ratio, Stats
+from salgan_edge.benchmarks.record import Record, Row, save, validate
+from salgan_edge.benchmarks.settings import Effort
+from salgan_edge.benchmarks.stages import AROUND, BARE, PREDICT, STREAM_OVERLAY
+from salgan_edge.benchmarks.table import END, START, filled, render_figures, render_speed, shown_number
+
+from salgan_edge.errors import InputError
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def timed(milliseconds):
+    return Stats.of([[milliseconds] * 3] * 2)
+
+
+def peer_row(name, milliseconds, threads=1, giga_macs=None, ceiling=None, **ratios):
+    speed = None if giga_macs is None else 2 * giga_macs / (milliseconds / 1000)
+    values = {
+        "giga_macs": giga_macs, "gflop_per_second": speed,
+        "ceiling_percent": 100 * speed / ceiling if speed and ceiling else None,
+    }  # fmt: skip
+    spread = {base: Ratio(value, 0.98 * value, 1.02 * value) for base, value in ratios.items()}
+    return Row("peer", name, {"threads": threads, "device": "cpu"}, timed(milliseconds), spread, values)
+
+
+def made_up(neck=1.4, paper=60.0, prompts=1.7, predict=1.2, name="2-core-amd-epyc", tool="1.2.0", **facts):
+    """A record whose figures are known; generator: 3 ms."""
+    common = {"bundle": 0, "device": "cpu", "threads": 2}
+    vga, large = {"width": 640, "height": 480}, {"width": 1920, "height": 1080}
+    rows = [
+        Row("load", "salgan-edge predict", common, timed(800.0)),
+        Row("end_to_end", BARE, {**common, **vga}, timed(2.0)),
+        Row("end_to_end", PREDICT, {**common, **vga}, timed(2.0 * predict), {BARE: Ratio(predict, 0.99 * predict, 1.01 * predict)}),
+        Row("prompts", "generator", {**common, **vga, "prompts": 1}, timed(2.0)),
+        Row("prompts", "generator", {**common, **vga, "prompts": 8}, timed(2.0 * prompts),
+            {"generator, prompts 1": Ratio(prompts, 0.99 * prompts, 1.01 * prompts)}),
+        Row("frame", AROUND, {**common, **vga}, timed(1.0)),
+        Row("frame", AROUND, {**common, **large}, timed(3.5)),
+        Row("frame", STREAM_OVERLAY, {**common, **large}, timed(2.75)),
+        Row("memory", "salgan-edge predict", {**common, **large}, values={"peak_mb": 300.0}),
+        Row("memory", "salgan-edge predict", {**common, "width": 600, "height": 400}, values={"peak_mb": 200.0}),
+        peer_row("generator", 3.0, giga_macs=0.225, ceiling=200.0, neck=neck, paper=1 / paper),
+        peer_row("text encode", 0.5, neck=0.5 * neck / 3),
+        peer_row("neck", 3.0 / neck, giga_macs=0.158, ceiling=200.0, generator=1 / neck),
+        peer_row("paper", 3.0 * paper, giga_macs=23.1, ceiling=200.0, generator=paper),
+        peer_row("matmul", 85.9, giga_macs=8.59, ceiling=200.0, generator=28.6),
+        peer_row("generator", 2.0, 2, giga_macs=0.225, neck=1.6),
+        Row("end_to_end", LIVE, {"threads": 2, **vga, "device": "cpu"},
+            values={"frames_per_second": 200.0, "neck_ms": 2.5, LIVE_FPS: 61.0}),
+    ]  # fmt: skip
+    where = {
+        **machine(),
+        "name": name,
+        "cpu": "AMD EPYC",
+        "allowed_cpus": 2,
+        "architecture": "x86_64",
+        **facts,
+    }
+    asked = {"threads": [1, 2], "peers": ["neck", "paper", "matmul"]}
+    return Record(where, asked, [], rows, "2026-11-25T12:00:00Z", 100.0, tool)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run ``python -m salgan_edge.benchmarks``: exit code, standard output, standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            command_line.main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A folder of committed results with one machine."""
+    record = made_up()
+    save(record, committed.place_of(record, tmp_path / "results"))
+    return tmp_path / "results"
+
+
+def test_made_up_record_is_valid():
+    assert validate(made_up().to_dict()) == []
+
+
+# The gate
+
+
+def by_name(found):
+    return {check.name: check for check in found}
+
+
+def test_ratios_that_are_compared():
+    found = by_name(checks(made_up(), made_up()))
+    assert set(found) == {
+        "predict, 2 threads, 640x480 / bare session run",
+        "generator, 2 threads, 8 prompts, 640x480 / generator, prompts 1",
+        "generator, 1 thread / neck", "generator, 1 thread / paper", "text encode, 1 thread / neck",
+        "generator, 2 threads / neck",
+    }  # fmt: skip
+    assert {check.verdict for check in found.values()} == {"same"}
+
+
+@pytest.mark.parametrize(
+    ("now", "tolerance", "verdict"),
+    [
+        (Ratio(1.6, 1.55, 1.65), 0.15, "same"),
+        (Ratio(1.62, 1.55, 1.65), 0.15, "worse"),
+        (Ratio(1.62, 1.55, 1.65), 0.2, "same"),
+        (Ratio(1.9, 1.40, 2.4), 0.15, "noisy"),
+        (Ratio(1.2, 1.1, 1.3), 0.15, "better"),
+        (Ratio(1.2, 1.1, 1.39), 0.15, "noisy"),
+    ],
+)
+def test_verdicts(now, tolerance, verdict):
+    assert Check("peer", "a / b", Ratio(1.4, 1.38, 1.42), now, tolerance).verdict == verdict
+
+
+def test_milliseconds_do_not_matter():
+    slow = made_up()
+    rows = [
+        replace(row, stats=None if row.stats is None else timed(10 * row.stats.median_ms))
+        for row in slow.rows
+    ]
+    assert {check.change for check in checks(made_up(), replace(slow, rows=rows))} == {1.0}
+
+
+def test_only_what_both_have_is_compared():
+    fewer = made_up()
+    fewer = replace(fewer, rows=[row for row in fewer.rows if row.parameters["threads"] == 1])
+    assert {check.name for check in checks(made_up(), fewer)} == {
+        "generator, 1 thread / neck", "generator, 1 thread / paper", "text encode, 1 thread / neck",
+    }  # fmt: skip
+    assert checks(made_up(), replace(fewer, rows=[])) == []
+
+
+def test_the_lower_of_two_measurements_counts():
+    first = checks(made_up(), made_up(neck=2.0, prompts=1.7))
+    second = checks(made_up(), made_up(neck=1.45, prompts=2.5))
+    second = [check for check in second if check.group == "peer"]
+    found = by_name(better(first, second))
+    assert found["generator, 1 thread / neck"].measured.ratio == 1.45
+    assert found["generator, 2 threads, 8 prompts, 640x480 / generator, prompts 1"].measured.ratio == 1.7
+    assert len(found) == len(first)
+
+
+def test_text_of_the_gate():
+    text = to_text(checks(made_up(), made_up(neck=1.8)))
+    (line,) = [line for line in text.splitlines() if line.startswith("generator, 1 thread / neck")]
+    assert line.split()[-1] == "worse"
+    assert "1.4" in line
+    assert "1.8" in line
+    assert "2 worse and 0 better by more than 15%" in text  # the text encoder by the neck too
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_gate_passes_and_fails(run, results, tmp_path):
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    save(made_up(neck=1.45), good)
+    save(made_up(predict=1.5, neck=1.45), bad)
+    code, out, err = run("gate", "--measured", good, "--results", results)
+    assert code == 0, err
+    assert "0 worse" in out
+    assert "committed: salgan-edge 1.2.0, 2-core-amd-epyc, 2026-11-25" in err
+    code, out, _ = run("gate", "--measured", bad, "--results", results)
+    assert code == 1
+    assert "1 worse" in out
+    assert run("gate", "--measured", bad, "--results", results, "--tolerance", "0.3")[0] == 0
+
+
+def test_gate_measures_twice_what_is_worse(run, results, monkeypatch):
+    asked = []
+
+    def measure(wanted, *_, **__):
+        asked.append(wanted)
+        return made_up(neck=9.0 if len(asked) == 1 else 1.4)
+
+    monkeypatch.setattr(command_line, "_measure", measure)
+    code, out, err = run("gate", "--results", results)
+    assert code == 0, err
+    assert "measuring again" in err
+    assert "0 worse" in out
+    assert [one.groups for one in asked] == [("end_to_end", "prompts", "peer"), ("peer",)]
+    assert asked[0].devices == ("cpu",)
+    monkeypatch.setattr(command_line, "_measure", lambda *_, **__: made_up(neck=9.0))
+    assert run("gate", "--results", results)[0] == 1
+
+
+def test_gate_without_anything_to_compare(run, results, tmp_path):
+    code, _, err = run("gate", "--results", tmp_path / "none")
+    assert code == 1
+    assert err.startswith("error: no results are committed")
+    empty = tmp_path / "empty.json"
+    save(replace(made_up(), rows=[]), empty)
+    code, out, err = run("gate", "--measured", empty, "--results", results)
+    assert (code, out) == (1, "")
+    assert "error: nothing that both have" in err
+
+
+def test_gate_really_measures(run, tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        settings, "QUICK", Effort(min_runs=1, min_seconds=0.01, min_blocks=2, max_seconds=1.0)
+    )
+    taken = tmp_path / "now.json"
+    code, _, err = run(
+        "peers", "-b", tiny_bundle, "--peers", "spectral-residual", "--threads", "1", "--quick", "-o", taken
+    )
+    assert code == 0, err
+    record = made_up()
+    row = replace(peer_row("generator", 1.0), ratios={"spectral-residual": Ratio(1e6, 0.9e6, 1.1e6)})
+    place = committed.place_of(record, tmp_path / "results")
+    save(replace(record, rows=[row], settings={"threads": [1]}), place)
+    code, out, _ = run(
+        "gate",
+        "-b",
+        tiny_bundle,
+        "--quick",
+        "--peers",
+        "spectral-residual",
+        "--results",
+        tmp_path / "results",
+    )
+    assert code == 0
+    assert "0 worse and 1 better" in out
+
+
+# Committed results
+
+
+def test_nearest_machine(tmp_path):
+    here = made_up().machine
+    for name, cpu, cpus, tool in (
+        ("2-core-amd-epyc", "AMD EPYC", 2, "1.1.0"),
+        ("2-core-amd-epyc", "AMD EPYC", 2, "1.10.0"),
+        ("2-core-amd-epyc", "AMD EPYC", 2, "1.9.0"),
+        ("8-core-amd-epyc", "AMD EPYC", 8, "1.10.0"),
+        ("4-core-intel", "Intel", 4, "1.10.0"),
+    ):
+        record = made_up(name=name, cpu=cpu, allowed_cpus=cpus, tool=tool)
+        save(record, committed.place_of(record, tmp_path))
+    arm = made_up(
+        name="4-core-cortex-a76", cpu="Cortex-A76", allowed_cpus=4, architecture="aarch64", tool="1.1.0"
+    )
+    save(arm, committed.place_of(arm, tmp_path))
+
+    def found(**facts):
+        record = committed.nearest({**here, **facts}, tmp_path)
+        return record.machine["name"], record.tool
+
+    assert found() == ("2-core-amd-epyc", "1.10.0")
+    assert found(name="6-core-amd-epyc", allowed_cpus=6) == ("8-core-amd-epyc", "1.10.0")
+    assert found(name="3-core-amd-ryzen", cpu="AMD Ryzen", allowed_cpus=4) == ("4-core-intel", "1.10.0")
+    assert (
+        found(name="1-core-arm", cpu="ARM", allowed_cpus=2, architecture="aarch64")[0] == "4-core-cortex-a76"
+    )
+    assert [record.machine["name"] for record in committed.newest(tmp_path)] == [
+        "2-core-amd-epyc", "4-core-intel", "8-core-amd-epyc",
+    ]  # fmt: skip
+
+
+def test_versions_are_in_their_order(tmp_path):
+    names = ["0.9.0", "0.10.0.dev1", "0.10.0rc1", "0.10.0", "0.10.1"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m.json").touch()
+    (tmp_path / "schema.json").touch()
+    assert list(committed.committed_files(tmp_path)) == names[::-1]
+
+
+def committed_paths():
+    return [file for files in committed.committed_files().values() for file in files]
+
+
+@pytest.mark.parametrize("file", committed_paths(), ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_committed_results_keep_to_the_schema_and_their_names(file):
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    assert validate(raw) == []
+    record = Record.from_dict(raw)
+    assert committed.place_of(record) == file
+    assert not record.settings.get("quick"), "taken with --quick: too few runs to be committed"
+    assert {row.name for row in record.rows if row.group == "peer"} >= {
+        "generator",
+        "paper",
+        "neck",
+        "matmul",
+    }
+    for secret in (str(Path.home()), str(README.parent.parent)):
+        assert secret not in file.read_text(encoding="utf-8")
+
+
+# Figures
+
+
+def test_figures_are_read_from_their_rows():
+    found = figures(made_up())
+    assert [(figure.measured, figure.limit, figure.reached) for figure in found] == [
+        (60.0, 50, True), (1.4, 1.5, True), (1.6, 1.5, False), (1.7, 1.8, True), (1.2, 1.25, True), (3.5, 6, True),
+        (6.25, 6, False), (61.0, 60, True), (800.0, 900, True), (0.5, 2, True), (200.0, 250, True),
+    ]  # fmt: skip
+
+
+def test_figures_that_were_not_measured():
+    found = figures(replace(made_up(), rows=[]))
+    assert {figure.verdict for figure in found} == {"not measured"}
+    assert "0 of 10 are reached" in figures_text(found)
+
+
+def test_figures_command(run, tmp_path):
+    taken = tmp_path / "now.json"
+    save(made_up(), taken)
+    code, out, _ = run("gate", "--figures", "--measured", taken)
+    assert code == 1
+    assert "9 of 11 are reached" in out
+    lines = [line for line in out.splitlines() if line.endswith("missed")]
+    assert [line.split("  ")[0] for line in lines] == [
+        "generator by YOLOX-Nano's neck, 2 threads", "the same with the overlay of a stream drawn",
+    ]  # fmt: skip
+    rows = [
+        replace(row, stats=timed(1.0)) if row.name == STREAM_OVERLAY else row
+        for row in made_up().rows
+        if (row.group, row.name, row.parameters["threads"]) != ("peer", "generator", 2)
+    ]
+    rows.append(peer_row("generator", 2.0, 2, neck=1.5))
+    save(replace(made_up(), rows=rows), taken)
+    code, out, _ = run("gate", "--figures", "--measured", taken)
+    assert code == 0
+    assert "11 of 11 are reached" in out
+    save(replace(made_up(), rows=rows[1:]), taken)
+    code, out, _ = run("gate", "--figures", "--measured", taken)
+    assert code == 1
+    assert "not measured" in out
+
+
+def test_live_row_is_scaled_by_the_neck(monkeypatch):
+    import numpy as np
+    from salgan_edge.benchmarks import live_row as module
+    from salgan_edge.benchmarks.peers.peer import Peer
+
+    from salgan_edge.bundle import default_bundle
+
+    rates = iter([1.0, 300.0, 500.0, 400.0])
+    times = iter([9.9, 2.0, 2.0, 4.1])
+    monkeypatch.setattr(module, "stream_rates", lambda *_: {"fps": next(rates)})
+    monkeypatch.setattr(module, "neck_peer", lambda *_: Peer("neck", lambda: np.empty(0), "", None))
+    current = 0.0
+
+    def milliseconds(_):
+        nonlocal current
+        milliseconds.calls += 1
+        if milliseconds.calls % 20 == 1:
+            current = next(times)
+        return current
+
+    milliseconds.calls = 0
+    monkeypatch.setattr(module, "_milliseconds", milliseconds)
+    row = module.live_row(default_bundle(), rounds=3, threads=1)
+    assert row.values["frames_per_second"] == 400
+    assert row.values["neck_ms"] == 2.0
+    # Of 600, 1000 and 1640 by 8.2.
+    assert row.values[LIVE_FPS] == pytest.approx(1000 / 8.2)
+    assert validate(replace(made_up(), rows=[row]).to_dict()) == []
+
+
+# Tables
+
+
+def test_speed_table_says_what_the_record_says():
+    lines = render_speed(made_up()).splitlines()
+    assert lines[0].startswith("AMD EPYC, 2 CPUs; onnxruntime")
+    assert lines[0].endswith("salgan-edge 1.2.0; 2026-11-25.")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    assert {len(row) for row in rows} == {8}
+    table = {(row[0], row[1]): row[2:] for row in rows[2:]}
+    assert table["**generator of this package**", "1"] == ["3.00", "3.00", "1", "", "150", "75 %"]
+    assert table["the paper's generator, 256x256", "1"] == [
+        "180",
+        "180",
+        "60.0",
+        "58.8 to 61.2",
+        "257",
+        "128 %",
+    ]
+    assert table["its text encoder, one new text", "1"] == ["0.5", "0.5", "", "", "", ""]
+    assert [row[1] for row in rows[2:]] == ["1"] * 5 + ["2"]
+
+
+def test_figures_table():
+    lines = render_figures(made_up()).splitlines()
+    assert (
+        "| the paper's generator by this one, 256x256, 1 thread | at least 50 times | 60 times | reached |"
+        in lines
+    )
+    assert "| generator by YOLOX-Nano's neck, 2 threads | at most 1.5 times | 1.6 times | missed |" in lines
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0517, "0.052"), (1.0, "1.00"), (12.34, "12.3"), (190.43, "190"), (1234.5, "1234")]
+)
+def test_numbers(value, shown):
+    assert shown_number(value) == shown
+
+
+def test_tables_are_written_between_their_markers():
+    parts = [
+        START.format(kind="figures"),
+        END.format(kind="figures"),
+        START.format(kind="table"),
+        "outdated\n",
+        END.format(kind="table"),
+    ]
+    text = "before\n{}\n{}\nbetween\n{}\n{}{}\nafter\n".format(*parts)
+    other = made_up(name="4-core-arm", cpu="Cortex-A76")
+    new = filled(text, [made_up(), other])
+    assert "outdated" not in new
+    assert new.startswith(f"before\n{parts[0]}\n")
+    assert new.endswith(f"{parts[4]}\nafter\n")
+    for part in (render_speed(made_up()), render_speed(other), render_figures(made_up()), "\nbetween\n"):
+        assert new.count(part) == 1
+    assert filled(new, [made_up(), other]) == new
+    with pytest.raises(InputError, match="no results are committed"):
+        filled(text, [])
+    with pytest.raises(InputError, match="the text has no line <!-- benchmark table"):
+        filled("nothing", [made_up()])
+    with pytest.raises(InputError, match="after it no line <!-- end of benchmark table"):
+        filled(parts[2], [made_up()])
+
+
+def test_table_command(run, results, tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text(f"{START.format(kind='table')}\n{END.format(kind='table')}\n")
+    assert run("table", file, "--results", results, "--check")[0] == 1
+    assert "AMD EPYC" not in file.read_text()
+    assert run("table", file, "--results", results)[0] == 0
+    assert render_speed(made_up()) in file.read_text()
+    assert run("table", file, "--results", results, "--check")[0] == 0
+    code, _, err = run("table", tmp_path / "none.md", "--results", results)
+    assert code == 1
+    assert err.startswith("error: cannot read")
+
+
+def test_readme_has_the_newest_results():
+    records = committed.newest()
+    if not records:
+        pytest.skip("no results are committed")
+    text = README.read_text(encoding="utf-8")
+    assert filled(text, records) == text, "python -m salgan_edge.benchmarks table"
