@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-_GATE_PEERS = "paper,neck,spectral-residual,matmul"
+_GATE_PEERS = "paper,neck,spectral-residual"
 _README = Path(__file__).parents[1] / "README.md"
 
 app = typer.Typer(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from salgan_edge.benchmarks.peers.choose import OWN
+from salgan_edge.benchmarks.peers.rows import CEILING
 from salgan_edge.benchmarks.report import label
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def _ratios(record: Record) -> dict[_Key, Ratio]:
             continue
         shown = tuple(sorted((k, v) for k, v in row.parameters.items() if k not in ("bundle", "device")))
         for base, ratio in row.ratios.items():
+            if base == CEILING:
+                continue  # its size may be another
             found[row.group, row.name, shown, base] = ratio
     return found
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from salgan_edge.sources.frame import Source
 
-__all__ = ["main"]
+__all__ = ["main", "stream_rates"]
 
 _TEXT = "a cup"
 _MOST_AGES = 100_000
@@ -56,8 +56,8 @@ def main(
         return SaliencyPredictor.load(bundle, execution=how)
 
     total = threads or allowed_cpus()
-    plan = plan_stream(load, Execution(wanted, threads), live=True)
-    lossless = plan_stream(load, Execution(wanted, threads), live=False)
+    plan = planstream_rates(load, Execution(wanted, threads), live=True)
+    lossless = planstream_rates(load, Execution(wanted, threads), live=False)
     together = Plan(load(Execution(wanted, total)), 1, total)
     frames = moving_frames(width, height)
     with tempfile.TemporaryDirectory() as folder:
@@ -66,10 +66,14 @@ def main(
         rows: dict[str, Callable[[], dict[str, float]]] = {
             f"generator alone, all {total} threads on one frame": lambda: _alone(together, frames, seconds),
             f"generator alone, {plan.workers} frames at once": lambda: _alone(plan, frames, seconds),
-            "from memory to the overlay": lambda: _stream(MemorySource(frames, seconds), lossless, seconds),
-            "from a motion JPEG file to the overlay": lambda: _stream(open_source(video), lossless, seconds),
-            "camera of 30 fps": lambda: _stream(simulated_camera(frames, 30), plan, seconds),
-            "camera of 60 fps": lambda: _stream(simulated_camera(frames, 60), plan, seconds),
+            "from memory to the overlay": lambda: stream_rates(
+                MemorySource(frames, seconds), lossless, seconds
+            ),
+            "from a motion JPEG file to the overlay": lambda: stream_rates(
+                open_source(video), lossless, seconds
+            ),
+            "camera of 30 fps": lambda: stream_rates(simulated_camera(frames, 30), plan, seconds),
+            "camera of 60 fps": lambda: stream_rates(simulated_camera(frames, 60), plan, seconds),
         }
         measured: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
         for number in range(rounds + 1):
@@ -100,7 +104,7 @@ def _alone(plan: Plan, frames: list[Any], seconds: float) -> dict[str, float]:
     return _rates(sum(counts), time.perf_counter() - started, time.process_time() - cpu)
 
 
-def _stream(source: Source, plan: Plan, seconds: float) -> dict[str, float]:
+def stream_rates(source: Source, plan: Plan, seconds: float) -> dict[str, float]:
     """Frames a second from a source to the composed picture, and their age when it is done."""
     ages: list[float] = []
     pipeline = LivePipeline(source, plan.predictor, [_TEXT], stabiliser=Stabiliser(), workers=plan.workers)

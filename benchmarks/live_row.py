@@ -9,7 +9,7 @@ import numpy as np
 
 # The loop is the one that `python -m salgan_edge.benchmarks.live` measures.
 from salgan_edge.benchmarks.figures import LIVE, LIVE_FPS
-from salgan_edge.benchmarks.live import _stream as stream_rates
+from salgan_edge.benchmarks.live import stream_rates
 from salgan_edge.benchmarks.peers.networks import neck_peer
 from salgan_edge.benchmarks.record import Row
 from salgan_edge.benchmarks.streams import MemorySource, moving_frames

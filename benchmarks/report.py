@@ -94,7 +94,7 @@ def to_text(record: Record) -> str:
     for row in record.rows:
         groups.setdefault(row.group, []).append(row)
     for group, rows in groups.items():
-        lines += ["", *_table(group, rows)]
+        lines += ["", *(_peers(rows) if group == "peer" else _table(group, rows))]
     if any(row.stats for row in record.rows):
         lines += [
             "",
@@ -108,6 +108,13 @@ def to_text(record: Record) -> str:
         f"{record.date}, {record.seconds:.0f} s{', --quick: few runs' if record.settings.get('quick') else ''}"
     )
     return "\n".join(lines)
+
+
+def _peers(rows: Sequence[Row]) -> list[str]:
+    """Peers have columns of their own: how much of the machine each uses."""
+    from salgan_edge.benchmarks.peers import text  # noqa: PLC0415 - its names are those of the peers
+
+    return [TITLES["peer"], *text.to_text(rows).splitlines()]
 
 
 def _table(group: str, rows: Sequence[Row]) -> list[str]:

@@ -29,7 +29,7 @@ _NAMES = {
     "clipseg": "CLIPSeg, 352x352",
     "spectral-residual": "spectral residual (knows no text)",
     "fine-grained": "fine-grained saliency (knows no text)",
-    CEILING: "matrix product 2048x2048, the machine's ceiling",
+    CEILING: "matrix product, the machine's ceiling",
 }
 """What tables call the rows of the group ``peer``."""
 

@@ -55,7 +55,7 @@ def made_up(neck=1.4, paper=60.0, prompts=1.7, predict=1.2, name="2-core-amd-epy
         Row("frame", STREAM_OVERLAY, {**common, **large}, timed(2.75)),
         Row("memory", "salgan-edge predict", {**common, **large}, values={"peak_mb": 300.0}),
         Row("memory", "salgan-edge predict", {**common, "width": 600, "height": 400}, values={"peak_mb": 200.0}),
-        peer_row("generator", 3.0, giga_macs=0.225, ceiling=200.0, neck=neck, paper=1 / paper),
+        peer_row("generator", 3.0, giga_macs=0.225, ceiling=200.0, neck=neck, paper=1 / paper, matmul=0.035),
         peer_row("text encode", 0.5, neck=0.5 * neck / 3),
         peer_row("neck", 3.0 / neck, giga_macs=0.158, ceiling=200.0, generator=1 / neck),
         peer_row("paper", 3.0 * paper, giga_macs=23.1, ceiling=200.0, generator=paper),

@@ -81,11 +81,22 @@ def one(name, files=(), **options):
 
 
 def test_the_product_is_the_product():
-    peer = matmul_peer(1, 96)
+    peer = matmul_peer(1, (96,))
     random = np.random.default_rng(0)
     a, b = (random.random((96, 96), np.float32) for _ in range(2))
     np.testing.assert_allclose(peer.run(), a @ b, rtol=1e-5)
     assert peer.macs == 96**3
+
+
+def test_the_size_that_does_most_is_taken(monkeypatch):
+    from salgan_edge.benchmarks.peers import ceiling
+
+    # 64 does 8 times as much as 32 in 4 times the time, 128 does 8 times as much again in 10 times.
+    seconds = {32.0**3: 1.0, 64.0**3: 4.0, 128.0**3: 40.0}
+    monkeypatch.setattr(ceiling, "_least_seconds", lambda peer: seconds[peer.macs])
+    peer = matmul_peer(1, (32, 64, 128))
+    assert peer.run().shape == (64, 64)
+    assert "64x64" in peer.note
 
 
 def test_the_graph_that_is_written_out_is_sound(onnx):
@@ -103,7 +114,7 @@ def test_threads_reach_the_session(monkeypatch):
         real(self, graph, execution, **options)
 
     monkeypatch.setattr(GraphSession, "__init__", spy)
-    matmul_peer(2, 8)
+    matmul_peer(2, (8,))
     assert [(how.device, how.threads) for how in seen] == [("cpu", 2)]
 
 
@@ -287,6 +298,13 @@ def test_clipseg_is_the_network_of_the_folder_and_exported_once(tiny_clipseg, mo
     assert (again.macs, again.note) == (peer.macs, peer.note)
 
 
+def test_cache_that_cannot_be_written(tiny_clipseg, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(PeerUnavailableError, match="set SALGAN_EDGE_CACHE to a folder that can be written"):
+        one("clipseg", clipseg_folder=tiny_clipseg[0])
+
+
 def test_other_folders_are_refused(tiny_text_encoder, monkeypatch, tmp_path):
     monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
     with pytest.raises(InputError, match=r"has no config.json"):
@@ -435,7 +453,7 @@ def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save):
 def test_share_of_the_ceiling(monkeypatch, tiny_bundle, fake_neck):
     from salgan_edge.benchmarks.peers import ceiling
 
-    monkeypatch.setattr(ceiling.matmul_peer, "__defaults__", (64,))
+    monkeypatch.setattr(ceiling.matmul_peer, "__defaults__", ((64,),))
     rows = {
         row.name: row
         for row in peer_rows(tiny_bundle, ["neck", "matmul"], [], (1,), neck=fake_neck, effort=FAST)

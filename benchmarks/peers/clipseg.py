@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from salgan_edge.benchmarks.peers.graphs import graph_peer, macs_of, needs_export
-from salgan_edge.benchmarks.peers.peer import random_texts
+from salgan_edge.benchmarks.peers.peer import PeerUnavailableError, random_texts
 
 from salgan_edge.devices import cache_folder
 from salgan_edge.errors import InputError
@@ -47,9 +48,8 @@ def clipseg_peer(folder: Path | None, threads: int) -> Peer:
         threads: CPU threads.
 
     Raises:
-        PeerUnavailableError: the extra export is not installed.
+        PeerUnavailableError: the extra export is not installed, or the cache cannot be written.
         InputError: the folder holds no CLIPSeg.
-        OutputError: the cache cannot be written.
     """
     file, facts = _cached(folder)
     side = facts["side"]
@@ -66,8 +66,11 @@ def _cached(folder: Path | None) -> tuple[Path, dict[str, Any]]:
     file = place / f"clipseg-{_key(folder)}.onnx"
     about = file.with_suffix(".json")
     if not (file.is_file() and about.is_file()):
+        _check_place(place)
         model, side = _model(folder)
-        _log.warning("CLIPSeg is exported, once; this takes a minute and 4 GB of memory (kept in %s)", place)
+        _log.warning(
+            "CLIPSeg is exported, once; this takes half a minute and 4 GB of memory (kept in %s)", place
+        )
         content = clipseg_graph(model, side)
         with writing(file) as temporary:
             temporary.write_bytes(content)
@@ -76,6 +79,22 @@ def _cached(folder: Path | None) -> tuple[Path, dict[str, Any]]:
             temporary.write_text(json.dumps(facts), encoding="utf-8")
     facts = json.loads(about.read_text(encoding="utf-8"))
     return file, facts
+
+
+def _check_place(place: Path) -> None:
+    """Find out before the export whether its result can be kept.
+
+    Raises:
+        PeerUnavailableError: the folder cannot be made or written.
+    """
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise PeerUnavailableError(
+            f"its graph cannot be kept in {place}: {error.strerror or error}; set SALGAN_EDGE_CACHE to a folder that "
+            "can be written"
+        ) from error
 
 
 def _key(folder: Path | None) -> str:
@@ -95,6 +114,8 @@ def _model(folder: Path | None) -> tuple[Any, int]:
     with needs_export():
         import torch  # noqa: PLC0415 - needs the extra export
         from transformers import CLIPSegConfig, CLIPSegForImageSegmentation  # noqa: PLC0415
+        from transformers.utils import logging as transformers_logging  # noqa: PLC0415
+    transformers_logging.disable_progress_bar()
     if folder is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

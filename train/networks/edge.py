@@ -273,9 +273,7 @@ class EdgeGenerator(nn.Module):
         asked = torch.sigmoid(self.reader(direction)) * given
         # Shapes (B, N, 80) and (B, 80, cells), then (B * N, 1, h, w): a shape with one open length is
         # a constant of the graph, one with two is worked out in every run.
-        found = [
-            (asked @ maps.flatten(2)).reshape(-1, 1, maps.shape[2], maps.shape[3]) for maps in classes
-        ]
+        found = [(asked @ maps.flatten(2)).reshape(-1, 1, maps.shape[2], maps.shape[3]) for maps in classes]
         by_class = torch.cat((nn.functional.max_pool2d(found[0], 2), found[1], _double(found[2])), dim=1)
         # Small things are found at fine strides: a text may trust one stride more than another.
         trust = self._from_one(self.strides(direction * self.dimension**0.5))
