@@ -56,8 +56,8 @@ def main(
         return SaliencyPredictor.load(bundle, execution=how)
 
     total = threads or allowed_cpus()
-    plan = planstream_rates(load, Execution(wanted, threads), live=True)
-    lossless = planstream_rates(load, Execution(wanted, threads), live=False)
+    plan = plan_stream(load, Execution(wanted, threads), live=True)
+    lossless = plan_stream(load, Execution(wanted, threads), live=False)
     together = Plan(load(Execution(wanted, total)), 1, total)
     frames = moving_frames(width, height)
     with tempfile.TemporaryDirectory() as folder:
