@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["PromptWarning", "SaliencyPredictor"]
 
 _DEFAULT = Execution()
+_SMALL_GRAPH = 2**25
+"""Bytes below which a text encoder runs on one thread: the compact one has 7 MB, CLIP's 250."""
 _CACHED_PROMPTS = 256
 _SHRINK_BELOW = 0.2
 """How far below the input's side a photo may be shrunk, as a share of it: 480 rows become 240 for 256."""
@@ -280,7 +282,13 @@ class SaliencyPredictor:
         )
 
     def _session(self, name: str) -> GraphSession:
-        session = GraphSession(self.bundle.read(name), self._execution, name=name)
+        content = self.bundle.read(name)
+        execution = self._execution
+        if name == contract.TEXT_ENCODER_FILE and len(content) < _SMALL_GRAPH:
+            # Two pools of threads that wait spinning take each other's cores: a new prompt would cost
+            # the generator's next run more than several threads save here.
+            execution = replace(execution, threads=1)
+        session = GraphSession(content, execution, name=name)
         found = session.metadata.get(contract.META_BUNDLE_ID)
         if found != self.bundle.manifest.bundle_id:
             raise BundleFormatError(
