@@ -23,7 +23,7 @@ from salgan_edge.devices import Device, Execution
 from salgan_edge.files import writing
 from salgan_edge.live import LivePipeline
 from salgan_edge.live_output import LiveOutput
-from salgan_edge.planning import Plan, plan_stream
+from salgan_edge.planning import Plan, leave_cores_to_frames, plan_stream
 from salgan_edge.predictor import SaliencyPredictor
 from salgan_edge.sources.opening import open_source
 from salgan_edge.stabilise import Stabiliser
@@ -55,6 +55,7 @@ def main(
     def load(how: Execution) -> SaliencyPredictor:
         return SaliencyPredictor.load(bundle, execution=how)
 
+    leave_cores_to_frames()
     total = threads or allowed_cpus()
     plan = plan_stream(load, Execution(wanted, threads), live=True)
     lossless = plan_stream(load, Execution(wanted, threads), live=False)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CPU_PROVIDER",
     "DEVICES",
+    "REQUIREMENTS",
     "Device",
     "DeviceKind",
     "Execution",
@@ -79,6 +80,16 @@ DEVICES: dict[str, DeviceKind] = {
     "directml": DeviceKind("DmlExecutionProvider", "onnxruntime-directml", "directml", platform="win32"),
 }
 """Every device that can be asked for by name."""
+
+
+REQUIREMENTS = {
+    "cpu": "onnxruntime",
+    "gpu": "onnxruntime-gpu[cuda,cudnn]",
+    "openvino": "onnxruntime-openvino",
+    "directml": "onnxruntime-directml",
+}
+"""What each extra of salgan-edge brings, to be named where a command has to work from anywhere."""
+_REQUIREMENTS = {extra: f"'{name}'" if "[" in name else name for extra, name in REQUIREMENTS.items()}
 
 
 @dataclass(frozen=True)
@@ -182,7 +193,7 @@ def repair(extra: str) -> str:
     wanted = {kind.extra: kind.package for kind in DEVICES.values()}[extra]
     others = [name for name in installed_packages() if name != wanted]
     both = len(others) > 0 and wanted in installed_packages()
-    install = f"pip install 'salgan-edge[{extra}]'"
+    install = f"pip install {_REQUIREMENTS[extra]}"
     removed = [*others, wanted] if both else others
     return f"pip uninstall -y {' '.join(removed)} && {install}" if removed else install
 
@@ -244,9 +255,9 @@ def _advice(message: str) -> str:
     if name.startswith(("libcuda.so", "libnvidia")):
         return f"{name} is missing: it comes with the NVIDIA driver, install that (nvidia-smi must work)"
     if name.startswith("libcudnn"):
-        return f"{name} is missing: it is cuDNN's, pip install 'salgan-edge[gpu]'"
+        return f"{name} is missing: it is cuDNN's, pip install 'onnxruntime-gpu[cuda,cudnn]'"
     if name.startswith(("libnvinfer", "libnvonnxparser")):
         return f"{name} is missing: it is TensorRT's, pip install 'tensorrt-cu13<11', or take --device cuda"
     if name.startswith(("libcu", "libnv")):
-        return f"{name} is missing: it is CUDA's, pip install 'salgan-edge[gpu]'"
+        return f"{name} is missing: it is CUDA's, pip install 'onnxruntime-gpu[cuda,cudnn]'"
     return f"{name} is missing" if name else first

@@ -14,7 +14,7 @@ import numpy as np
 from salgan_edge.errors import OutputError
 from salgan_edge.live import Rate
 from salgan_edge.recording import VideoSink
-from salgan_edge.render import captioned, overlay_grid
+from salgan_edge.render import captioned_overlay, overlay_grid
 from salgan_edge.result import Peak, SaliencyResult
 from salgan_edge.sources.frame import FALLBACK_FPS
 
@@ -37,8 +37,9 @@ _CUT = 2.0
 """Seconds without a frame (a pause, a lost camera) after which a recording goes on as if there had been none."""
 _SHOWN = (1280, 720)
 """Width and height in pixels of a frame that is drawn for a window at most: 4K would not fit the screen, and take long."""
-_MOST_FPS = 60.0
-"""Frame rate of a live recording at most."""
+_LIVE_FPS = (30.0, 60.0)
+"""Frame rates of a live recording, least and most: what a stream says of itself is often untrue, and frames that come
+faster than the recording's rate are lost to it."""
 
 
 def grid_peaks(grid: npt.NDArray[np.float32], size: tuple[int, int], count: int) -> list[Peak]:
@@ -73,9 +74,11 @@ def compose(result: LiveResult, chosen: Sequence[int], captions: bool = True) ->
     """
     panels: list[Pixels] = []
     for number in chosen:
-        picture = overlay_grid(result.frame.image, result.grids[number])
+        image, grid = result.frame.image, result.grids[number]
         if captions:
-            picture = captioned(picture, result.texts[number] or "free viewing")
+            picture = captioned_overlay(image, grid, result.texts[number] or "free viewing")
+        else:
+            picture = overlay_grid(image, grid)
         if panels:
             panels.append(np.full((picture.shape[0], _GAP, 3), 255, np.uint8))
         panels.append(picture)
@@ -342,7 +345,9 @@ class LiveOutput:
             self._size = (picture.shape[1], picture.shape[0])
             fps = source.fps or FALLBACK_FPS
             # A camera may promise more than is shown; what is missing is repeated, at a cost.
-            self._sink = VideoSink(self.recording, min(fps, _MOST_FPS) if source.live else fps, self._size)
+            self._sink = VideoSink(
+                self.recording, float(np.clip(fps, *_LIVE_FPS)) if source.live else fps, self._size
+            )
             self._cut, self._last_time = 0.0, moment
         if moment - self._last_time > _CUT:
             self._cut += moment - self._last_time - 1 / self._sink.fps

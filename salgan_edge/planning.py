@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from salgan_edge.devices import Execution
     from salgan_edge.predictor import SaliencyPredictor
 
-__all__ = ["Plan", "plan_stream"]
+__all__ = ["Plan", "leave_cores_to_frames", "plan_stream"]
 
 _FAST = 1 / 60
 """Seconds a frame may take on one thread before a live source gets all threads for one frame."""
@@ -32,6 +32,13 @@ class Plan(NamedTuple):
     workers: int
     threads: int
     """CPU threads of one operator."""
+
+
+def leave_cores_to_frames() -> None:
+    """Keep OpenCV to one thread: frames in inference need the cores that its pool would take."""
+    import cv2  # noqa: PLC0415 - nothing else here needs it
+
+    cv2.setNumThreads(1)
 
 
 def plan_stream(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     FloatMap = npt.NDArray[np.float32]
 
-__all__ = ["captioned", "heat_map", "overlay", "overlay_grid", "sheet", "text_lines"]
+__all__ = ["captioned", "captioned_overlay", "heat_map", "overlay", "overlay_grid", "sheet", "text_lines"]
 
 _OPACITY = 0.75
 _SHEET_HEIGHT = 360
@@ -153,6 +153,15 @@ def captioned(picture: Pixels, text: str) -> Pixels:
     """A picture RGB (H, W, 3) under a line of text in a white strip, cut with dots where too long."""
     canvas = np.full((_CAPTION_HEIGHT + picture.shape[0], picture.shape[1], 3), 255, np.uint8)
     canvas[_CAPTION_HEIGHT:] = picture
+    _write(canvas, text)
+    return canvas
+
+
+def captioned_overlay(image: Pixels, grid: FloatMap, text: str) -> Pixels:
+    """`captioned` of `overlay_grid`, drawn where it stays."""
+    canvas = np.empty((_CAPTION_HEIGHT + image.shape[0], image.shape[1], 3), np.uint8)
+    canvas[:_CAPTION_HEIGHT] = 255
+    overlay_grid(image, grid, out=canvas[_CAPTION_HEIGHT:])
     _write(canvas, text)
     return canvas
 

@@ -328,11 +328,9 @@ def _missing(problem: str) -> str:
         several = " (several overwrite each other)" if len(found) > 1 else ""
         return (
             f"the installed onnxruntime ({_packages()}){several} cannot be used: {problem}; "
-            f"pip uninstall -y {' '.join(found)}, then install 'salgan-edge[cpu]' or 'salgan-edge[gpu]'"
+            f"pip uninstall -y {' '.join(found)}, then pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for NVIDIA GPUs"
         )
-    return (
-        "onnxruntime is not installed: pip install 'salgan-edge[cpu]', or 'salgan-edge[gpu]' for NVIDIA GPUs"
-    )
+    return "onnxruntime is not installed: pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for NVIDIA GPUs"
 
 
 def _choose(runtime: Any, execution: Execution) -> str:

@@ -302,7 +302,7 @@ def test_without_onnxruntime(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "error: onnxruntime is not installed: pip install 'salgan-edge[cpu]', or 'salgan-edge[gpu]' for NVIDIA GPUs"
+        "error: onnxruntime is not installed: pip install onnxruntime, or 'onnxruntime-gpu[cuda,cudnn]' for NVIDIA GPUs"
     ]
 
 
@@ -340,5 +340,5 @@ def test_installed_command():
     assert done.returncode == 1
     assert (
         done.stderr
-        == "error: missing.jpg does not exist: an image, a folder or a matching pattern was expected\n"
+        == "error: missing.jpg does not exist: an image, a video, a folder or a matching pattern was expected\n"
     )

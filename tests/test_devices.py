@@ -139,7 +139,7 @@ def test_strict_refuses_an_auto_without_cuda(run):
     code, out, err = run("predict", PHOTO, "a spoon", "--strict")
     assert (code, out) == (1, "")
     assert err.startswith("error: no CUDA in the installed onnxruntime (onnxruntime")
-    assert "salgan-edge[gpu]" in err
+    assert "onnxruntime-gpu[cuda,cudnn]" in err
     assert len(err.splitlines()) == 1
     # Where the CPU is what was asked for, nothing falls back to it.
     code, out, err = run("predict", PHOTO, "a spoon", "--strict", "--device", "cpu")
@@ -256,7 +256,7 @@ def test_repair_leaves_one_whole_package(present, extra, monkeypatch):
                 left -= set(names)
                 whole = not left
             case ["pip", "install", requirement]:
-                assert requirement == f"salgan-edge[{extra}]"
+                assert requirement == devices.REQUIREMENTS[extra]
                 (wanted,) = {kind.package for kind in DEVICES.values() if kind.extra == extra}
                 left.add(wanted)
             case other:
@@ -299,7 +299,7 @@ def test_cache_folder(platform, variables, expected, monkeypatch):
 
 # Why a provider's library does not load
 
-GPU_EXTRA = "pip install 'salgan-edge[gpu]'"
+GPU_EXTRA = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 ADVICE = {
     "libcuda.so.1": "it comes with the NVIDIA driver, install that",
     "libnvidia-ml.so.1": "it comes with the NVIDIA driver",
@@ -424,7 +424,7 @@ def test_onnxruntime_that_is_damaged(monkeypatch):
     with pytest.raises(
         MissingDependencyError,
         match=r"\(onnxruntime 1\.30, onnxruntime-gpu 1\.27\) \(several overwrite each other\) cannot be used: "
-        r"it has no InferenceSession; pip uninstall -y onnxruntime onnxruntime-gpu, then install",
+        r"it has no InferenceSession; pip uninstall -y onnxruntime onnxruntime-gpu, then pip install onnxruntime,",
     ):
         GraphSession(GENERATOR)
     found.pop("onnxruntime")
@@ -434,7 +434,7 @@ def test_onnxruntime_that_is_damaged(monkeypatch):
     ):
         GraphSession(GENERATOR)
     found.clear()
-    with pytest.raises(MissingDependencyError, match=r"is not installed: pip install 'salgan-edge\[cpu\]'"):
+    with pytest.raises(MissingDependencyError, match=r"is not installed: pip install onnxruntime,"):
         GraphSession(GENERATOR)
 
 
@@ -457,7 +457,7 @@ def test_provider_that_is_not_in_the_package(monkeypatch):
             monkeypatch.setattr(module, "installed_packages", lambda found=found: found)
         with pytest.raises(DeviceError, match=message) as raised:
             GraphSession(GENERATOR, Execution("openvino"))
-        assert "pip install 'salgan-edge[openvino]'; or use --device cpu" in str(raised.value)
+        assert "pip install onnxruntime-openvino; or use --device cpu" in str(raised.value)
 
 
 # Providers and their options

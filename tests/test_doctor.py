@@ -34,7 +34,7 @@ from salgan_edge.doctor.system import Processor, Python, System
 
 NOBODY = Names("/home/nobody-here", "nobody-here", "no-such-host")
 CPU, GPU = ("onnxruntime", "1.30.0"), ("onnxruntime-gpu", "1.30.0")
-CUDNN = "cuda is not usable: libcudnn.so.9 is missing: it is cuDNN's, pip install 'salgan-edge[gpu]'; or use --device cpu"
+CUDNN = "cuda is not usable: libcudnn.so.9 is missing: it is cuDNN's, pip install 'onnxruntime-gpu[cuda,cudnn]'; or use --device cpu"
 H100 = Cuda(("/dev/nvidia0",), gpus=(Gpu("H100", 81559, "9.0"),), driver="580.1", driver_cuda="13.0")
 
 
@@ -128,12 +128,12 @@ CASES = {
     "both packages, no NVIDIA device": (
         replace(WELL, packages=packages(CPU, GPU, wanted_by={"onnxruntime": ("rembg",)})),
         "package onnxruntime", "warning", "(rembg brought one of them",
-        ["pip uninstall -y onnxruntime onnxruntime-gpu", "pip install 'salgan-edge[cpu]'"],
+        ["pip uninstall -y onnxruntime onnxruntime-gpu", "pip install onnxruntime"],
     ),
     "both packages, NVIDIA device": (
         replace(WELL, cuda=H100, packages=packages(CPU, GPU)),
         "package onnxruntime", "warning", "onnxruntime and onnxruntime-gpu are installed together",
-        ["pip uninstall -y onnxruntime onnxruntime-gpu", "pip install 'salgan-edge[gpu]'"],
+        ["pip uninstall -y onnxruntime onnxruntime-gpu", "pip install 'onnxruntime-gpu[cuda,cudnn]'"],
     ),
     "both packages, one was taken away": (
         replace(
@@ -142,25 +142,25 @@ CASES = {
             devices=(), bundle=BundleFacts(),
         ),
         "package onnxruntime", "error", "overwrite each other's files",
-        ["pip uninstall -y onnxruntime onnxruntime-openvino", "pip install 'salgan-edge[openvino]'"],
+        ["pip uninstall -y onnxruntime onnxruntime-openvino", "pip install onnxruntime-openvino"],
     ),
     "onnxruntime missing": (
         replace(WELL, packages=packages(problems={"onnxruntime": "No module named 'onnxruntime'"}), devices=(), bundle=BundleFacts()),
-        "package onnxruntime", "error", "onnxruntime is not installed", ["pip install 'salgan-edge[cpu]'"],
+        "package onnxruntime", "error", "onnxruntime is not installed", ["pip install onnxruntime"],
     ),
     "onnxruntime missing beside a GPU, in uv's environment": (
         replace(
             WELL, cuda=H100, python=Python(pip="uv pip"), devices=(), bundle=BundleFacts(),
             packages=packages(problems={"onnxruntime": "No module named 'onnxruntime'"}),
         ),
-        "package onnxruntime", "error", "not installed", ["uv pip install 'salgan-edge[gpu]'"],
+        "package onnxruntime", "error", "not installed", ["uv pip install 'onnxruntime-gpu[cuda,cudnn]'"],
     ),
     "onnxruntime missing on Windows": (
         replace(
             WELL, system=System("Windows"), devices=(), bundle=BundleFacts(),
             packages=packages(problems={"onnxruntime": "No module named 'onnxruntime'"}),
         ),
-        "package onnxruntime", "error", "not installed", ['pip install "salgan-edge[cpu]"'],
+        "package onnxruntime", "error", "not installed", ["pip install onnxruntime"],
     ),
     "no Visual C++ runtime": (
         replace(
@@ -205,7 +205,7 @@ CASES = {
     ),
     "CUDA's library missing, nothing of NVIDIA's from pip": (
         cuda_fails(), "device cuda", "warning", "cuda cannot be used: libcudnn.so.9 is missing",
-        ["pip install 'salgan-edge[gpu]'"],
+        ["pip install 'onnxruntime-gpu[cuda,cudnn]'"],
     ),
     "CUDA's library missing although installed": (
         cuda_fails(packages=packages(GPU, cuda="13.0", installed={"nvidia-cublas": "13.0"})),
@@ -235,7 +235,7 @@ CASES = {
     ),
     "the package for GPUs without one": (
         cuda_fails(cuda=Cuda()), "device cuda", "warning", "there is no NVIDIA device",
-        ["pip uninstall -y onnxruntime-gpu", "pip install 'salgan-edge[cpu]'"],
+        ["pip uninstall -y onnxruntime-gpu", "pip install onnxruntime"],
     ),
     "a container without its GPU": (
         cuda_fails(cuda=Cuda(), system=replace(WELL.system, container="docker")),
@@ -243,7 +243,7 @@ CASES = {
     ),
     "a GPU and the package for CPUs": (
         replace(WELL, cuda=H100), "device cuda", "warning", "the installed onnxruntime has no CUDA",
-        ["pip uninstall -y onnxruntime", "pip install 'salgan-edge[gpu]'"],
+        ["pip uninstall -y onnxruntime", "pip install 'onnxruntime-gpu[cuda,cudnn]'"],
     ),
     "TensorRT is not there": (
         replace(GPU_MACHINE, devices=(device(), device("cuda"), device("tensorrt", problem="tensorrt is not usable: libnvinfer.so.10 is missing"))),
@@ -256,12 +256,12 @@ CASES = {
     "a Jetson with JetPack 7": (
         replace(JETSON, system=replace(JETSON.system, jetson="# R38 (release), REVISION: 2.0")),
         "device cuda", "warning", "there is an NVIDIA device",
-        ["pip uninstall -y onnxruntime", "pip install 'salgan-edge[gpu]'"],
+        ["pip uninstall -y onnxruntime", "pip install 'onnxruntime-gpu[cuda,cudnn]'"],
     ),
     "OpenVINO was asked for": (
         replace(WELL, asked=Asked("openvino"), devices=(device("openvino", listed=False),), bundle=BundleFacts()),
         "device openvino", "error", "openvino was asked for but cannot be used: the installed onnxruntime does not have it",
-        ["pip uninstall -y onnxruntime", "pip install 'salgan-edge[openvino]'"],
+        ["pip uninstall -y onnxruntime", "pip install onnxruntime-openvino"],
     ),
     "CoreML was asked for on Linux": (
         replace(WELL, asked=Asked("coreml"), devices=(device("coreml", listed=False, possible=False),), bundle=BundleFacts()),
@@ -361,7 +361,7 @@ def test_a_system_that_pip_may_not_touch():
 def test_environment_without_pip():
     facts = replace(WELL, cuda=H100, python=Python(pip="/v/bin/python -m pip", pip_missing=True))
     assert problem_of(facts, "device cuda")[2][-1] == (
-        "/v/bin/python -m ensurepip && /v/bin/python -m pip install 'salgan-edge[gpu]'"
+        "/v/bin/python -m ensurepip && /v/bin/python -m pip install 'onnxruntime-gpu[cuda,cudnn]'"
     )
 
 
@@ -523,7 +523,7 @@ def test_report_without_names():
     for report in (to_text(facts, plan, names), json.dumps(to_dict(facts, plan, names))):
         assert "zoe" not in report
         assert "box-seven" not in report
-        assert "~/v/bin/python -m pip install 'salgan-edge[gpu]'" in report
+        assert "~/v/bin/python -m pip install 'onnxruntime-gpu[cuda,cudnn]'" in report
 
 
 @pytest.mark.parametrize(

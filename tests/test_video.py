@@ -15,7 +15,7 @@ import pytest
 
 from salgan_edge import samples
 from salgan_edge.cli import predict_videos
-from salgan_edge.cli.stopping import stoppable
+from salgan_edge.cli.stopping import Stopped, stoppable
 from salgan_edge.errors import OutputError, SourceError
 from salgan_edge.images import read_image
 from salgan_edge.planning import Plan
@@ -178,6 +178,28 @@ def test_map_of_a_video_as_png_is_refused(run, video):
         assert "--map-format npy" in " ".join(err.split())
 
 
+def test_bad_image_does_not_keep_videos_back(run, video, tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "empty.avi").touch()
+    code, out, err = run("predict", "empty.jpg", "empty.avi", video, "a spoon")
+    assert (code, out) == (1, "clip_a-spoon.mp4\n")
+    lines = err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("error: empty.jpg is empty")
+    assert lines[1].startswith("error: empty.avi")
+    assert lines[2] == "error: 2 of 3 images and videos could not be used; the others were written"
+
+
+def test_folder_of_images_and_videos(run, video, tmp_path):
+    (tmp_path / "in").mkdir()
+    video.rename(tmp_path / "in/clip.avi")
+    (tmp_path / "in/cup.jpg").write_bytes(samples.path("coffee").read_bytes())
+    (tmp_path / "in/notes.txt").write_text("none of both")
+    code, out, err = run("predict", "in", "a spoon", "-o", "out")
+    assert (code, err) == (0, "")
+    assert out.split() == ["out/cup_a-spoon.png", "out/clip_a-spoon.mp4"]
+
+
 def test_one_of_two_videos_is_broken(run, video, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"\x00\x01\x02\x03" * 500)
     code, out, err = run("predict", "broken.mp4", video, "x")
@@ -236,7 +258,7 @@ def test_interrupted(tmp_path, stop):
         assert json.loads(process.stdout.readline())["index"] == number
     process.send_signal(stop)
     _, err = process.communicate(timeout=LONG)
-    assert process.returncode == 130
+    assert process.returncode == 128 + stop
     assert "Traceback" not in err
     assert f"{tmp_path / 'out' / 'clip_x.mp4'} holds the frames up to here\n" in err
     assert names(tmp_path / "out") == ["clip_x.mp4", "clip_x_map.npy"]
@@ -336,7 +358,7 @@ def test_closed_terminal_interrupts_unless_that_is_ignored():
         os.kill(os.getpid(), signal.SIGHUP)
         time.sleep(LONG)
 
-    with stoppable(), pytest.raises(KeyboardInterrupt):
+    with stoppable(), pytest.raises(Stopped):
         close_terminal()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

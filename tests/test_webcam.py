@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from salgan_edge.bundle import default_bundle
-from salgan_edge.errors import OutputError, PromptError
+from salgan_edge.errors import OutputError, PromptError, SourceError
 from salgan_edge.images import read_image
 from salgan_edge.live import LivePipeline
 from salgan_edge.live_output import LiveOutput
@@ -332,7 +332,7 @@ def test_interrupted(tmp_path, stop):
     first = [command.process.stdout.readline() for _ in range(5)]
     command.process.send_signal(stop)
     code, out, err = command.end()
-    assert code == 130
+    assert code == 128 + stop
     told = (tmp_path / "a.jsonl").read_text()
     # The last line may have reached one of the two only.
     assert told.startswith("".join(first[:4]))
@@ -822,3 +822,27 @@ def test_nothing_is_shown_in_a_closed_window(monkeypatch):
     window.show(picture)
     assert window.closed
     assert len(shown) == 2
+
+
+def test_patience_waits_for_a_source_that_is_not_there_yet(run, tmp_path, monkeypatch):
+    """The first two openings fail, as of a camera that is still being plugged in."""
+    from salgan_edge.sources import opening
+
+    tries = []
+    real = opening.open_source
+    video = write_video(tmp_path / "late.avi")
+
+    def late(_spec, **_options):
+        tries.append(None)
+        if len(tries) < 3:
+            raise SourceError("no camera yet")
+        return real(video)
+
+    monkeypatch.setattr(opening, "open_source", late)
+    monkeypatch.setattr(sys.modules["salgan_edge.cli.webcam"], "_OPENING_PAUSE", 0.01)
+    code, _, err = run("webcam", "a cup", "-s", "7", "--headless", "--patience", 60)
+    assert code == 0
+    assert err.count("no camera yet; trying again for") == 2
+    tries.clear()
+    code, _, err = run("webcam", "a cup", "-s", "7", "--headless")
+    assert (code, err) == (1, "error: no camera yet\n")

@@ -19,6 +19,7 @@ from salgan_edge.cli.export import export
 from salgan_edge.cli.inspect import inspect
 from salgan_edge.cli.messages import show_log
 from salgan_edge.cli.predict import predict
+from salgan_edge.cli.stopping import Stopped
 from salgan_edge.cli.train import train
 from salgan_edge.cli.verify import verify
 from salgan_edge.cli.webcam import webcam
@@ -68,7 +69,7 @@ app.add_typer(data.app)
 
 
 def main() -> None:
-    """Run the command line: 0 for success, 1 for an error, 2 for wrong usage, 130 when interrupted."""
+    """Run the command line: 0 for success, 1 for an error, 2 for wrong usage, 130 when interrupted, 143 when terminated."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -83,6 +84,9 @@ def main() -> None:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except Stopped as stop:
+        typer.echo("stopped", err=True)
+        sys.exit(128 + stop.number)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)

@@ -46,8 +46,10 @@ def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[st
     for word in images:
         if not _exists(word):
             hint = "" if _looks_like_image(word) else "; a text goes last, or after --text"
+            if "://" in word:
+                hint = "; addresses go to salgan-edge webcam --source"
             raise ImageError(
-                f"{word} does not exist: an image, a folder or a matching pattern was expected{hint}"
+                f"{word} does not exist: an image, a video, a folder or a matching pattern was expected{hint}"
             )
     if not images:
         raise ImageError(
@@ -57,7 +59,7 @@ def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[st
 
 
 def expand_images(words: Sequence[str]) -> list[Path]:
-    """Files of images, folders (their images, sorted, not deeper) and globs, each once.
+    """Files of images, folders (their images and videos, sorted, not deeper) and globs, each once.
 
     Raises:
         ImageError: a folder without images.
@@ -66,10 +68,15 @@ def expand_images(words: Sequence[str]) -> list[Path]:
     for word in words:
         path = Path(word)
         if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            try:
+                found = sorted(p for p in path.iterdir() if _is_input(p))
+            except OSError as error:
+                raise ImageError(f"cannot list {path}: {error.strerror or error}") from error
             if not found:
                 suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-                raise ImageError(f"{path} holds no images: files ending in {suffixes} were expected")
+                raise ImageError(
+                    f"{path} holds no images: files ending in {suffixes}, or videos, were expected"
+                )
             files += found
         elif path.exists():
             files.append(path)
@@ -107,9 +114,11 @@ def _exists(word: str) -> bool:
 def _matches(pattern: str) -> list[Path]:
     """Images and videos that a pattern matches; other files do not count, so a question mark may end a text."""
     found = sorted(Path(match) for match in glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
-    return [
-        path for path in found if (path.suffix.lower() in IMAGE_SUFFIXES or is_video(path)) and path.is_file()
-    ]
+    return [path for path in found if _is_input(path)]
+
+
+def _is_input(path: Path) -> bool:
+    return (path.suffix.lower() in IMAGE_SUFFIXES or is_video(path)) and path.is_file()
 
 
 def _looks_like_image(word: str) -> bool:

@@ -68,7 +68,9 @@ def predict(
     save_map: Annotated[bool, typer.Option("--map", help="Also write the bare map.")] = False,
     map_format: Annotated[
         _MapFormat | None,
-        typer.Option(help="Of the bare map: 16-bit PNG (default) or float32 .npy; implies --map."),
+        typer.Option(
+            help="Of the bare map: 16-bit PNG (default) or float32 .npy; implies --map. Of a video: .npy (frames, h, w) on the generator's grid."
+        ),
     ] = None,
     as_json: Annotated[
         bool,
@@ -114,13 +116,16 @@ def predict(
         return SaliencyPredictor.load(bundle, prompts=pack, execution=how)
 
     images = [file for file in files if file not in videos]
+    failed = 0
     if images:
         suffix = f".{(map_format or _MapFormat.png).value}" if save_map or map_format else None
-        _predict_images(images, texts, names, load, execution, suffix, as_json=as_json)
+        failed += _predict_images(
+            images, texts, names, load, execution, suffix, alone=len(files) == 1, as_json=as_json
+        )
     if videos:
         from salgan_edge.cli.predict_videos import predict_videos  # noqa: PLC0415
 
-        predict_videos(
+        failed += predict_videos(
             videos,
             texts,
             names,
@@ -129,8 +134,13 @@ def predict(
             stabiliser=lambda: stabiliser_of(half_life, normalise),
             every=every,
             maps=map_format is not None,
+            alone=len(files) == 1,
             as_json=as_json,
         )
+    if failed:
+        rest = "" if failed == len(files) else "; the others were written"
+        kinds = "videos" if not images else "images" if not videos else "images and videos"
+        raise SalganEdgeError(f"{failed} of {len(files)} {kinds} could not be used{rest}")
 
 
 def _predict_images(
@@ -141,12 +151,13 @@ def _predict_images(
     execution: Execution,
     map_suffix: str | None,
     *,
+    alone: bool,
     as_json: bool,
-) -> None:
-    """Predict images, and go on after one that cannot be used.
+) -> int:
+    """Predict images, and go on after one that cannot be used; how many those were.
 
     Raises:
-        SalganEdgeError: some of several could not be used.
+        ImageError: the only input cannot be used.
     """
     with one_line_warnings():
         predictor = load(execution)
@@ -158,7 +169,7 @@ def _predict_images(
                 with one_line_warnings():
                     results = predictor.predict(file, texts)
             except ImageError as error:
-                if len(files) == 1:
+                if alone:
                     raise
                 show(f"error: {error}", True)
                 failed += 1
@@ -170,9 +181,7 @@ def _predict_images(
             else:
                 for path in (*(path for paths in written.results for path in paths.values()), *written.sheet):
                     show(str(path), False)
-    if failed:
-        rest = "" if failed == len(files) else "; the others were written"
-        raise SalganEdgeError(f"{failed} of {len(files)} images could not be used{rest}")
+    return failed
 
 
 @contextlib.contextmanager

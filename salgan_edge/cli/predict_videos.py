@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from salgan_edge.cli.messages import one_line_warnings, tell_placement
-from salgan_edge.cli.stopping import stoppable
-from salgan_edge.errors import SalganEdgeError, SourceError
+from salgan_edge.cli.stopping import Stopped, stoppable
+from salgan_edge.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,18 +42,20 @@ def predict_videos(
     stabiliser: Callable[[], Stabiliser | None],
     every: int,
     maps: bool,
+    alone: bool,
     as_json: bool,
-) -> None:
-    """Write overlay videos, and go on after a video that cannot be read.
+) -> int:
+    """Write overlay videos, and go on after one that cannot be read; how many those were.
 
     Raises:
-        SalganEdgeError: some of several could not be read.
+        SourceError: the only input cannot be read.
     """
     from salgan_edge.live_output import JsonLines  # noqa: PLC0415
-    from salgan_edge.planning import plan_stream  # noqa: PLC0415
+    from salgan_edge.planning import leave_cores_to_frames, plan_stream  # noqa: PLC0415
     from salgan_edge.sources.opening import open_source  # noqa: PLC0415
     from salgan_edge.video import overlay_video  # noqa: PLC0415
 
+    leave_cores_to_frames()
     with one_line_warnings():
         plan = plan_stream(load, execution, live=False)
         plan.predictor.embed(texts)
@@ -79,7 +81,7 @@ def predict_videos(
                     progress=functools.partial(_progress, lines, advance),
                 )
         except SourceError as error:
-            if len(files) == 1:
+            if alone:
                 raise
             typer.echo(f"error: {error}", err=True)
             failed += 1
@@ -95,9 +97,7 @@ def predict_videos(
         else:
             for path in (*overlays, *arrays):
                 typer.echo(str(path))
-    if failed:
-        rest = "" if failed == len(files) else "; the others were written"
-        raise SalganEdgeError(f"{failed} of {len(files)} videos could not be used{rest}")
+    return failed
 
 
 def _progress(lines: JsonLines | None, advance: Callable[[], None], result: LiveResult) -> None:
@@ -133,7 +133,7 @@ def _interruptible(
                     typer.progressbar(frames, length=length, label=label, file=sys.stderr)
                 )
             yield advance
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         for path in overlays if done else ():
             typer.echo(f"{path} holds the frames up to here", err=True)
         raise

@@ -10,15 +10,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-__all__ = ["stoppable"]
+__all__ = ["Stopped", "stoppable"]
+
+
+class Stopped(BaseException):
+    """A signal ended the command; the shell expects 128 and its number as the exit code.
+
+    No KeyboardInterrupt, of which Typer makes the exit code 130, nor an Exception, which is handled.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        """Of the signal."""
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
     """SIGTERM and a terminal that is closed end the block as Ctrl-C does, so that what was begun is cleaned up."""
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
 
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}

@@ -25,7 +25,7 @@ from salgan_edge.cli.execution import (
 from salgan_edge.cli.messages import one_line_warnings, tell_placement
 from salgan_edge.cli.stopping import stoppable
 from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
-from salgan_edge.errors import OutputError
+from salgan_edge.errors import OutputError, SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from salgan_edge.devices import Execution
     from salgan_edge.live_output import LiveOutput
     from salgan_edge.planning import Plan
+    from salgan_edge.sources.frame import Source
     from salgan_edge.window import DisplayCheck
 
 __all__ = ["webcam"]
 
 _STATUS_EVERY = 0.25
+_OPENING_PAUSE = 2.0
 
 
 def webcam(
@@ -46,6 +48,9 @@ def webcam(
         typer.Argument(
             metavar="[TEXT]...", help="What to look for; several for the keys 1-9.", show_default=False
         ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", "-t", help="A text; repeat it for several.")
     ] = None,
     source: Annotated[
         str,
@@ -72,7 +77,8 @@ def webcam(
         Path | None, typer.Option(metavar="FILE", help="Write the JSON objects to a file.")
     ] = None,
     record: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Record what is shown as a video: .mp4, .mkv or .avi.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Record what is shown: .mp4, .mov, .mkv, .avi or .webm."),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="For stills and recordings by key.")
@@ -87,7 +93,9 @@ def webcam(
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Size to ask a camera for, such as 640x480.")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames a second to ask a camera for.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames a second to ask a camera for, or of a folder of images.")
+    ] = None,
     backend: Annotated[
         str,
         typer.Option(
@@ -98,7 +106,11 @@ def webcam(
         bool, typer.Option("--real-time", help="Take a video as if it were a camera: frames may be dropped.")
     ] = False,
     patience: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to wait for a lost camera; default: for ever.")
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds to wait for a camera or stream, at the start and when it is lost; default: not at all, and for ever.",
+        ),
     ] = None,
     half_life: HalfLifeOption = 0.1,
     normalise: NormaliseOption = True,
@@ -124,18 +136,21 @@ def webcam(
     check = None if headless else _display_check()
     try:
         with stoppable(), contextlib.ExitStack() as stack:
-            from salgan_edge.sources.opening import open_source  # noqa: PLC0415
+            from salgan_edge.sources.opening import kind_of, open_source  # noqa: PLC0415
 
-            plan, chosen = _load(bundle, prompts, list(texts or []), execution, spin=spin)
+            plan, chosen = _load(bundle, prompts, [*(texts or []), *(text or [])], execution, spin=spin)
             frames = stack.enter_context(
-                open_source(
-                    source,
-                    backend=backend,
-                    live=True if real_time else None,
-                    size=wanted,
-                    fps=fps,
-                    patience=patience,
-                    notice=_say,
+                _patiently(
+                    lambda: open_source(
+                        source,
+                        backend=backend,
+                        live=True if real_time else None,
+                        size=wanted,
+                        fps=fps,
+                        patience=patience,
+                        notice=_say,
+                    ),
+                    patience if kind_of(source) in ("camera", "stream") else None,
                 )
             )
             from salgan_edge.live import LivePipeline  # noqa: PLC0415
@@ -173,11 +188,29 @@ def webcam(
             check.cancel()
 
 
+def _patiently(opening: Callable[[], Source], patience: float | None) -> Source:
+    """Open a source; one that is not there yet is tried again for `patience` seconds, where given.
+
+    Raises:
+        SourceError: it cannot be opened.
+    """
+    end = time.monotonic() + (patience or 0)
+    while True:
+        try:
+            return opening()
+        except SourceError as error:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise
+            _say(f"{error}; trying again for {left:.0f} s")
+            time.sleep(min(_OPENING_PAUSE, left))
+
+
 def _load(
     bundle: Path | None, prompts: Path | None, texts: list[str], execution: Execution, *, spin: bool
 ) -> tuple[Plan, list[str | None]]:
     """A predictor for a live source, and the prompts."""
-    from salgan_edge.planning import plan_stream  # noqa: PLC0415
+    from salgan_edge.planning import leave_cores_to_frames, plan_stream  # noqa: PLC0415
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
 
     given: list[str | None] = list(dict.fromkeys(texts)) or [None]
@@ -187,6 +220,7 @@ def _load(
     def load(how: Execution) -> SaliencyPredictor:
         return SaliencyPredictor.load(bundle, prompts=pack, execution=how)
 
+    leave_cores_to_frames()
     with one_line_warnings():
         plan = plan_stream(load, execution, live=True, spin=spin)
         # Prompts that cannot be used are refused before a window opens.
@@ -236,7 +270,8 @@ def _report(live: LiveOutput, *, as_json: bool) -> None:
     """Name the recordings, and sum up."""
     for path in live.recorded:
         typer.echo(str(path), err=as_json)
-    typer.echo(live.meter.summary(live.pipeline), err=True)
+    if live.meter.frames:
+        typer.echo(live.meter.summary(live.pipeline), err=True)
 
 
 def _display_check() -> DisplayCheck:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from salgan_edge.devices import DEVICES
+from salgan_edge.devices import DEVICES, REQUIREMENTS
 from salgan_edge.doctor.problems import Problem, pip_install, pip_uninstall, quoted
 from salgan_edge.doctor.software_problems import reinstall_onnxruntime
 
@@ -78,7 +78,7 @@ def _listed(facts: Facts, device: DeviceFacts, part: str) -> Iterator[Problem]:
         )
         commands = (
             pip_uninstall(facts, facts.packages.onnxruntime or ("onnxruntime-gpu",)),
-            pip_install(facts, "salgan-edge[cpu]"),
+            pip_install(facts, REQUIREMENTS["cpu"]),
         )
         yield Problem("warning", part, what, commands)
     else:
@@ -176,7 +176,7 @@ def _install(facts: Facts, device: DeviceFacts) -> tuple[str, ...]:
         # The general package is built for a newer CUDA than these boards can have.
         index = "--extra-index-url INDEX_OF_NVIDIA_FOR_YOUR_JETPACK"
         return (*uninstall, f"{pip_install(facts, 'onnxruntime-gpu')} {index}")
-    return (*uninstall, pip_install(facts, f"salgan-edge[{device.extra}]"))
+    return (*uninstall, pip_install(facts, REQUIREMENTS[device.extra]))
 
 
 def _jetson(facts: Facts) -> int:

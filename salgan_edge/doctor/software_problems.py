@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from salgan_edge.devices import DEVICES
+from salgan_edge.devices import DEVICES, REQUIREMENTS
 from salgan_edge.doctor.packages import version_key
 from salgan_edge.doctor.problems import Problem, apt_install, pip_install, pip_uninstall
 
@@ -103,7 +103,7 @@ def _onnxruntimes(facts: Facts) -> Iterator[Problem]:
         what += f" ({_and(sorted(users))} brought one of them, and may do so again)"
     commands = (
         pip_uninstall(facts, names),
-        pip_install(facts, f"salgan-edge[{_kept(facts)}]"),
+        pip_install(facts, REQUIREMENTS[_kept(facts)]),
     )
     yield Problem("error" if broken else "warning", "package onnxruntime", what, commands)
 
@@ -150,7 +150,7 @@ def _import_problem(facts: Facts, name: str, imported: Imported) -> tuple[str, t
     if name == "opencv":
         family, wanted = packages.opencv, _opencv(facts)
     elif name == "onnxruntime":
-        family, wanted = packages.onnxruntime, f"salgan-edge[{extra_for(facts)}]"
+        family, wanted = packages.onnxruntime, REQUIREMENTS[extra_for(facts)]
     if not family:
         return f"{name} is not installed", (pip_install(facts, wanted),)
     what = f"{name} cannot be imported: {imported.problem}"

@@ -66,7 +66,7 @@ def _window_failure(facts: Facts) -> tuple[str, tuple[str, ...]]:
     what = f"no window can be opened on {display.display or 'the screen'}: {display.problem}"
     if "could not connect to display" in told or "cannot open display" in told:
         if facts.system.container:
-            return f"{what}; allow it on the host", ("xhost +local:",)
+            return f"{what}; allow it on the host", ("xhost +SI:localuser:$USER",)
         if display.ssh:
             return what, ("ssh -Y USER@THIS_MACHINE",)
         return f"{what}; take the value that a terminal of the desktop shows", ("echo $DISPLAY",)
