@@ -125,7 +125,7 @@ def run(environment, tmp_path):
 
 DRIVER = "libcuda.so.1 is missing: it comes with the NVIDIA driver, install that (nvidia-smi must work)"
 # The loader names the first library that it misses.
-CUDA = r"lib(cublasLt|cublas|cudart|curand|cufft)\.so\.\d+ is missing: it is CUDA's, pip install 'salgan-edge\[gpu\]'"
+CUDA = r"lib(cublasLt|cublas|cudart|curand|cufft)\.so\.\d+ is missing: it is CUDA's, pip install 'onnxruntime-gpu\[cuda,cudnn\]'"
 TENSORRT = (
     r"libnvinfer\.so\.10 is missing: it is TensorRT's, pip install 'tensorrt-cu13<11', or take --device cuda"
 )
@@ -270,7 +270,7 @@ def test_cuda_is_not_in_openvinos_package(run):
     assert (code, out) == (1, "")
     assert re.fullmatch(
         r"error: cuda was asked for, but the installed onnxruntime \(onnxruntime-openvino [\d.]+\) has no "
-        r"CUDAExecutionProvider: pip uninstall -y onnxruntime-openvino && pip install 'salgan-edge\[gpu\]'; "
+        r"CUDAExecutionProvider: pip uninstall -y onnxruntime-openvino && pip install 'onnxruntime-gpu\[cuda,cudnn\]'; "
         r"or use --device cpu\n",
         err,
     )
@@ -289,7 +289,7 @@ def test_two_packages_and_the_way_out(environment, run):
     assert re.fullmatch(
         r"error: cuda was asked for, but the installed onnxruntime \(onnxruntime [\d.]+, onnxruntime-gpu [\d.]+\) "
         r"\(several overwrite each other\) has no CUDAExecutionProvider: pip uninstall -y onnxruntime onnxruntime-gpu && "
-        r"pip install 'salgan-edge\[gpu\]'; or use --device cpu\n",
+        r"pip install 'onnxruntime-gpu\[cuda,cudnn\]'; or use --device cpu\n",
         err,
     )
     checked([folder / "bin/pip", "uninstall", "-q", "-y", "onnxruntime"])
@@ -297,7 +297,7 @@ def test_two_packages_and_the_way_out(environment, run):
     assert (code, out) == (1, "")
     assert len(err.splitlines()) == 1
     assert re.match(r"error: the installed onnxruntime \(onnxruntime-gpu [\d.]+\) cannot be used: ", err)
-    (uninstall,) = re.findall(r"pip (uninstall -y .+?), then install 'salgan-edge\[cpu\]'", err)
+    (uninstall,) = re.findall(r"pip (uninstall -y .+?), then pip install onnxruntime", err)
     checked([folder / "bin/pip", *uninstall.split()])
     code, _, err = run("both", "predict", PHOTO, "a spoon")
     assert code == 1
