@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Subject", "Timing", "generator_subject", "machine", "neck_subject", "text_subject", "time_graphs"]
+__all__ = ["Subject", "Timing", "generator_subject", "machine", "text_subject", "time_graphs"]
 
 _START_TOKEN, _END_TOKEN = 49406, 49407
 _PAUSE = 0.05
@@ -92,24 +92,6 @@ def text_subject(path: Path) -> Subject:
     ids = np.full((1, contract.CONTEXT_LENGTH), _END_TOKEN, np.int64)
     ids[0, :11] = [_START_TOKEN, *np.random.default_rng(0).integers(256, 40_000, 10)]
     return Subject(path, 0, contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids})
-
-
-def neck_subject(detector: Path, folder: Path, size: int = 256) -> Subject:
-    """YOLOX-Nano up to its neck, the measure of what a light backbone costs.
-
-    Args:
-        detector: ``yolox_nano_coco.onnx``.
-        folder: where the cut graph is written.
-        size: side of its square input in pixels.
-    """
-    from salgan_edge.train.data.onnx_graph import cut  # noqa: PLC0415 - needs the extra export
-
-    model = cut(detector, ("956", "990", "1024"), size)
-    path = folder / "neck.onnx"
-    path.write_bytes(model.SerializeToString())
-    pixels = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
-    # The last output is computed from the other two.
-    return Subject(path, size, "1024", {model.graph.input[0].name: pixels})
 
 
 def time_graphs(
