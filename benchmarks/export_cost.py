@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from salgan_edge.benchmarks.latency import machine
+from salgan_edge.benchmarks.machine import machine
 
 from salgan_edge.files import writing
 

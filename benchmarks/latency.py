@@ -6,7 +6,6 @@ run, and would take a core from the graph that is timed next.
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salgan_edge import contract
-from salgan_edge.cpus import allowed_cpus
-from salgan_edge.devices import Execution, installed_packages
+from salgan_edge.devices import Execution
 from salgan_edge.session import GraphSession
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Subject", "Timing", "generator_subject", "machine", "text_subject", "time_graphs"]
+__all__ = ["Subject", "Timing", "generator_subject", "text_subject", "time_graphs"]
 
 _START_TOKEN, _END_TOKEN = 49406, 49407
 _PAUSE = 0.05
@@ -44,25 +42,6 @@ class Timing:
     p90_ms: float
     first_ms: float
     """Time of the first run, kept apart."""
-
-
-def machine() -> dict[str, str | int]:
-    """What the timings were taken on."""
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - no path of ours
-            model = next(
-                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model
-            )
-    except OSError:
-        pass
-    return {
-        "cpu": model,
-        "allowed_cpus": allowed_cpus(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        **installed_packages(),
-    }
 
 
 @dataclass(frozen=True)

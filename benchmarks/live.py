@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from salgan_edge.benchmarks.latency import machine
+from salgan_edge.benchmarks.machine import machine
 from salgan_edge.benchmarks.streams import MemorySource, moving_frames, simulated_camera, write_video
 
 from salgan_edge.cpus import allowed_cpus

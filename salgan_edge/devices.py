@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import re
+import shlex
 import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -89,7 +90,6 @@ REQUIREMENTS = {
     "directml": "onnxruntime-directml",
 }
 """What each extra of salgan-edge brings, to be named where a command has to work from anywhere."""
-_REQUIREMENTS = {extra: f"'{name}'" if "[" in name else name for extra, name in REQUIREMENTS.items()}
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def repair(extra: str) -> str:
     wanted = {kind.extra: kind.package for kind in DEVICES.values()}[extra]
     others = [name for name in installed_packages() if name != wanted]
     both = len(others) > 0 and wanted in installed_packages()
-    install = f"pip install {_REQUIREMENTS[extra]}"
+    install = f"pip install {shlex.quote(REQUIREMENTS[extra])}"
     removed = [*others, wanted] if both else others
     return f"pip uninstall -y {' '.join(removed)} && {install}" if removed else install
 
