@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
+from salgan_edge.enlarge import refine
 from salgan_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ _CAPTION_HEIGHT = 36
 _MARGIN = 8
 _STRIP_PIXELS = 2**17
 """Worked on at once, so that what lies between two steps stays in the processor's cache."""
-_FINER = 8
-"""A grid is coloured at this many times its resolution; from there on straight lines are close enough."""
 
 
 def heat_map(saliency: FloatMap) -> Pixels:
@@ -83,12 +82,9 @@ def overlay_grid(
     elif np.may_share_memory(image, out):
         raise InputError("out shares its memory with the photo: give another array")
     height, width = image.shape[:2]
-    size = (min(width, _FINER * grid.shape[1]), min(height, _FINER * grid.shape[0]))
-    values = cast("FloatMap", cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC))
-    # Cubic interpolation overshoots at both ends; `SaliencyResult.from_grid` treats it likewise.
-    cv2.threshold(values, 0, 0, cv2.THRESH_TOZERO, dst=values)
-    colours, remaining = _layer(values, opacity, max(cv2.minMaxLoc(values)[1], 1.0))
-    if size != (width, height):
+    finer, highest = refine(grid, width, height)
+    colours, remaining = _layer(finer, opacity, highest)
+    if finer.shape != (height, width):
         colours = cast("Pixels", cv2.resize(colours, (width, height), dst=out))
         remaining = cast("Pixels", cv2.resize(remaining, (width, height)))
     _blend(image, colours, remaining, out)

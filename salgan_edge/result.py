@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -46,22 +46,19 @@ class SaliencyResult:
     def from_grid(
         image: npt.NDArray[np.uint8], text: str | None, grid: npt.NDArray[np.float32]
     ) -> SaliencyResult:
-        """Enlarge the generator's grid (h, w) to the photo, with cubic interpolation."""
-        import cv2  # noqa: PLC0415 - keeps `import salgan_edge` light
+        """Enlarge the generator's grid (h, w) to the photo; see `salgan_edge.enlarge.enlarge`."""
+        from salgan_edge.enlarge import enlarge  # noqa: PLC0415 - keeps `import salgan_edge` light
 
-        size = (image.shape[1], image.shape[0])
-        enlarged = cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC)
-        # Cubic interpolation overshoots a little. Cutting that off at 1 would leave a plateau, whose
-        # first pixel is not its middle.
-        highest = max(float(enlarged.max()), 1.0)
-        values = cast("npt.NDArray[np.float32]", np.clip(enlarged / highest, 0, 1))
-        return SaliencyResult(values, image, text)
+        return SaliencyResult(enlarge(grid, image.shape[1], image.shape[0]), image, text)
 
     @property
     def peak(self) -> tuple[int, int]:
-        """Where the map is largest: (x, y) in pixels."""
-        row, column = np.unravel_index(int(self.map.argmax()), self.map.shape)
-        return int(column), int(row)
+        """Where the map is largest: (x, y) in pixels; the middle one where several pixels are."""
+        # Between cells of the grid that are equal lies a plateau, whose first pixel is its corner.
+        rows, columns = np.nonzero(self.map == self.map.max())
+        middle = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
+        index = int(middle.argmin())
+        return int(columns[index]), int(rows[index])
 
     def peaks(self, count: int = 5) -> list[Peak]:
         """The largest local maxima, largest first; the first is `peak`.

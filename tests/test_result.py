@@ -37,7 +37,8 @@ def test_peak_is_in_the_middle_of_its_bump():
     grid[3:5, 3:5] = 1
     result = SaliencyResult.from_grid(np.zeros((400, 400, 3), np.uint8), None, grid)
     assert max(abs(value - 199.5) for value in result.peak) <= 1
-    assert (result.map == result.map.max()).sum() <= 4
+    # An eighth of a cell at most is flat.
+    assert (result.map == result.map.max()).sum() <= 7 * 7
     assert len(result.peaks()) == 1
 
 
@@ -60,6 +61,7 @@ def test_peaks_are_the_two_bumps(result):
 def test_constant_map_has_a_peak():
     result = SaliencyResult(np.ones((10, 10), np.float32), np.zeros((10, 10, 3), np.uint8), None)
     assert len(result.peaks()) >= 1
+    assert all(abs(value - 4.5) <= 1 for value in result.peak)
 
 
 def test_overlay_shows_the_photo_where_nothing_is_salient(result):
