@@ -65,7 +65,7 @@ class Effort:
     """Fresh processes for each cold figure."""
 
 
-QUICK = Effort(min_runs=10, min_seconds=1.0, min_blocks=2, max_seconds=4.0, cold_runs=1)
+QUICK = Effort(min_runs=10, min_seconds=1.0, min_blocks=2, max_seconds=4.0, cold_runs=3)
 """For a first look: percentiles and intervals of so few runs say little."""
 
 

@@ -15,23 +15,27 @@ Inputs and outputs are the contract's in every variant.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.latency import generator_subject, text_subject, time_graphs
+import numpy as np
+from salgan_edge.benchmarks.measure import interleave
+from salgan_edge.benchmarks.peers.peer import random_photo, random_texts
 from salgan_edge.export.calibration import read_views
 from salgan_edge.export.gate import GateResult, Limits
 from salgan_edge.export.processor import Processor, read_processor
 from salgan_edge.export.variants import REDUCED, Variant, Workbench, told
 
 from salgan_edge import contract
+from salgan_edge.devices import Execution
 from salgan_edge.errors import PrecisionError
+from salgan_edge.session import GraphSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
+    import numpy.typing as npt
     import onnx
     from salgan_edge.export.sensitivity import LayerCost
     from salgan_edge.export.variants import Graphs
@@ -46,6 +50,11 @@ PRECISIONS = ("fp32", *REDUCED, "auto")
 
 _NOISE = 0.03
 """Ratios of times closer to 1 than this say nothing."""
+_RUNS, _BLOCKS, _SECONDS = 30, 6, 60.0
+"""Of each graph that is timed: runs, in blocks, at least; and seconds of all together, at most."""
+_SIZE = 256
+"""Side in pixels of the photo that generators are timed with."""
+_START_TOKEN, _END_TOKEN = 49406, 49407
 
 _NAMED = 5
 
@@ -299,18 +308,13 @@ def _measured(graphs: Graphs, variants: Sequence[Variant], threads: int = 1) -> 
     """Rows of fp32 and the variants, timed in turn in one run."""
     pairs: dict[str, Graphs] = {"fp32": graphs, **{variant.precision: variant.graphs for variant in variants}}
     gates = {variant.precision: variant.gate for variant in variants}
-    with tempfile.TemporaryDirectory() as folder:
-        subjects = {}
-        for precision, pair in pairs.items():
-            for file, graph in pair.items():
-                path = Path(folder) / f"{precision}-{file}"
-                path.write_bytes(graph.SerializeToString())
-                subjects[f"{precision} {file}"] = (
-                    text_subject(path)
-                    if file == contract.TEXT_ENCODER_FILE
-                    else generator_subject(path, *_sizes(graph))
-                )
-        times = {timing.name: timing.median_ms for timing in time_graphs(subjects, threads)}
+    runs = {
+        f"{precision} {file}": _run_of(file, graph, threads)
+        for precision, pair in pairs.items()
+        for file, graph in pair.items()
+    }
+    stats = interleave(runs, min_runs=_RUNS, min_blocks=_BLOCKS, max_seconds=_SECONDS)
+    times = {name: measured.median_ms for name, measured in stats.items()}
     return [
         Measured(
             precision,
@@ -327,10 +331,22 @@ def _measured(graphs: Graphs, variants: Sequence[Variant], threads: int = 1) -> 
     ]
 
 
-def _sizes(generator: onnx.ModelProto) -> tuple[int, int]:
-    """Side of a photo to time with, and length of a text vector."""
-    vector = generator.graph.input[1].type.tensor_type.shape.dim[-1].dim_value
-    return 256, vector
+def _run_of(file: str, graph: onnx.ModelProto, threads: int) -> Callable[[], object]:
+    """A run of a graph on the CPU: a photo and a text for the generator, a text for the text encoder."""
+    session = GraphSession(graph.SerializeToString(), Execution("cpu", threads), name=file)
+    inputs: dict[str, npt.NDArray[Any]]
+    if file == contract.TEXT_ENCODER_FILE:
+        ids = np.full((1, contract.CONTEXT_LENGTH), _END_TOKEN, np.int64)
+        ids[0, :11] = [_START_TOKEN, *np.random.default_rng(0).integers(256, 40_000, 10)]
+        output, inputs = contract.TEXT_EMBEDDING, {contract.INPUT_IDS: ids}
+    else:
+        dimension = graph.graph.input[1].type.tensor_type.shape.dim[-1].dim_value
+        output = contract.SALIENCY
+        inputs = {
+            contract.IMAGE: random_photo(_SIZE)[None],
+            contract.TEXT_EMBEDDING: random_texts(1, dimension)[None],
+        }
+    return lambda: session.run(output, inputs)
 
 
 def _bytes(graphs: Mapping[str, onnx.ModelProto]) -> dict[str, int]:

@@ -475,7 +475,8 @@ def test_auto_reports_what_it_compared(graphs, tokenizer, monkeypatch):
 
 @pytest.mark.usefixtures("shared_bench")
 def test_table(graphs, tokenizer, monkeypatch):
-    monkeypatch.setattr(precision, "time_graphs", few_runs(precision.time_graphs))
+    monkeypatch.setattr(precision, "_RUNS", 1)
+    monkeypatch.setattr(precision, "_BLOCKS", 1)
     rows, reports = precision.compare_precisions(graphs, tokenizer)
     text = precision_table.table(rows, reports)
     assert [line.split()[0] for line in text.splitlines()[1:5]] == ["fp32", "fp16", "int8", "mixed"]
@@ -487,10 +488,6 @@ def test_table(graphs, tokenizer, monkeypatch):
     assert {"fp16", "int8", "mixed"} == set(told["reports"])
     slow = [rows[0], rows[1], row("int8", 1.3), rows[3]]
     assert "int8 is slower than float here (1.30 of its time" in precision_table.table(slow, reports)
-
-
-def few_runs(time_graphs):
-    return lambda subjects, threads: time_graphs(subjects, threads, blocks=1, runs=1)
 
 
 def test_options_that_do_nothing_are_refused(monkeypatch, capsys, tmp_path):

@@ -92,7 +92,9 @@ def test_overlay_of_the_real_grid(predictor):
 
     image = samples.load("coffee")
     grid = cv2.resize(predictor.predict(image, "a spoon").map, (32, 32), interpolation=cv2.INTER_AREA)
-    difference = np.abs(render.overlay_grid(image, grid).astype(int) - render.overlay(image, cubic(grid, image)))
+    difference = np.abs(
+        render.overlay_grid(image, grid).astype(int) - render.overlay(image, cubic(grid, image))
+    )
     assert difference.max() <= 4
     assert difference.mean() < 0.6
 
