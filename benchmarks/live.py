@@ -86,7 +86,7 @@ def main(
 
 
 def _alone(plan: Plan, frames: list[Any], seconds: float) -> dict[str, float]:
-    """Frames a second through `SaliencyPredictor.grids`, which shrinks a frame and runs the graph."""
+    """Frames a second through `SaliencyPredictor.grids`, which resizes a frame and runs the graph."""
     vectors = plan.predictor.embed([_TEXT])
     end = time.perf_counter() + seconds
     counts = [0] * plan.workers

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from salgan_edge import contract, render, samples
+from salgan_edge.fit import fit
 from salgan_edge.images import read_image, write_image
 from salgan_edge.predictor import SaliencyPredictor
 from salgan_edge.result import SaliencyResult
@@ -96,9 +97,9 @@ class Workload:
         """Tokenise and encode a text that is new to the predictor."""
         return self.predictor.embed([next(self._texts)])
 
-    def shrink(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def resize(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The photo as it is given to the generator."""
-        return self.predictor._shrunk(photo)  # noqa: SLF001 - a stage that has no other name
+        return fit(photo, *self.predictor.bundle.manifest.input_size)
 
     def run(self, images: npt.NDArray[np.uint8], vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The session of the generator and nothing else.
@@ -117,11 +118,11 @@ class Workload:
         """A run of the generator.
 
         Args:
-            photo: RGB uint8 (H, W, 3); it is shrunk before.
+            photo: RGB uint8 (H, W, 3); it is resized before.
             prompts: texts for each photo.
             batch: photos.
         """
-        images = np.repeat(self.shrink(photo)[None], batch, axis=0)
+        images = np.repeat(self.resize(photo)[None], batch, axis=0)
         vectors = np.repeat(self.predictor.embed(self.texts(prompts))[None], batch, axis=0)
         return lambda: self.run(images, vectors)
 
@@ -148,7 +149,7 @@ def stage_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -
     result = SaliencyResult.from_grid(photo, work.text, grid)
     subjects: dict[str, Subject] = {
         "decode JPEG": lambda: read_image(file),
-        "shrink": lambda: work.shrink(photo),
+        "resize": lambda: work.resize(photo),
     }
     if work.reads_text:
         tokenizer = ClipTokenizer(work.predictor.bundle.read(contract.TOKENIZER_FILE))
@@ -195,7 +196,7 @@ def frame_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -
 
     def around() -> SaliencyResult:
         predictor.embed([work.text])
-        work.shrink(photo)
+        work.resize(photo)
         return SaliencyResult.from_grid(photo, work.text, grid)
 
     return {

@@ -529,7 +529,7 @@ def test_timed_groups_of_a_bundle(run, tiny_bundle, tmp_path):
     assert {row.group for row in record.rows} == set(groups)
     assert all(row.stats.runs >= 2 for row in record.rows)
     assert [row.name for row in rows["stage"]] == [
-        "decode JPEG", "shrink", "tokenise", "text encode, with tokenise", "generator", "resize back", "draw overlay",
+        "decode JPEG", "resize", "tokenise", "text encode, with tokenise", "generator", "resize back", "draw overlay",
         "draw stream overlay",
     ]  # fmt: skip
     assert set(rows["end_to_end"][1].ratios) == {"bare session run"}
