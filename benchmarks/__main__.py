@@ -98,6 +98,21 @@ def peers(
 
 
 @app.command()
+def parts(
+    bundle: _Bundle = None,
+    neck: _Neck = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Of each graph at least.")] = 200,
+) -> None:
+    """What each part of the edge generator takes: its graph cut off after each, timed in turn."""
+    from salgan_edge.benchmarks.parts import measure_parts, to_text  # noqa: PLC0415
+
+    from salgan_edge.bundle import Bundle, default_bundle  # noqa: PLC0415
+
+    typer.echo(to_text(measure_parts(Bundle.open(bundle or default_bundle()), threads, neck, runs)))
+
+
+@app.command()
 def gate(
     bundle: _Bundle = None,
     tolerance: Annotated[

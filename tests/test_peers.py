@@ -535,3 +535,59 @@ def test_errors_of_the_command_are_one_line(command, tmp_path):
     assert code == 1
     assert "is a folder: give the name of a file" in err
     assert command("peers", "--peers", "matmul", "--threads", "0")[0] == 2
+
+
+# What each part of the generator takes
+
+
+def test_cut_graphs_give_what_pytorch_has_there(onnx):
+    """The released generator's features, classes and map, from the cut graphs and from its PyTorch modules."""
+    torch = pytest.importorskip("torch")
+    from salgan_edge.benchmarks.parts import PARTS, cut_graphs
+    from salgan_edge.train import released
+    from salgan_edge.train.checkpoint import load_generator
+
+    from salgan_edge.bundle import Bundle, default_bundle
+    from salgan_edge.devices import Execution
+
+    graphs = cut_graphs(Bundle.open(default_bundle()).read("generator.onnx"))
+    assert tuple(graphs) == PARTS
+    nodes = [len(onnx.load_from_string(graph).graph.node) for graph in graphs.values()]
+    assert nodes == sorted(set(nodes))
+    model, _ = load_generator(released.GENERATOR)
+    photo = torch.from_numpy(random_photo(256))[None]
+    text = torch.from_numpy(random_texts(1, 512))[None]
+    with torch.inference_mode():
+        neck, logits = model.backbone(model.preprocess(photo))
+        expected = [*neck, *(torch.sigmoid(level) for level in logits)]
+        saliency = model(photo, text)
+
+    def outputs(part):
+        session = GraphSession(graphs[part], Execution("cpu", 1))
+        inputs = {"image": photo.numpy(), "text_embedding": text.numpy()}
+        given = {name: inputs[name] for name in session.inputs}
+        return [session.run(name, given) for name in session.outputs]
+
+    for found, wanted in zip(outputs("classes"), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-4)
+    np.testing.assert_allclose(outputs(PARTS[-1])[0], saliency, atol=1e-4)
+    assert [found.shape[1] for found in outputs("trunk")] == [64, 80, 80, 80, 128]
+
+
+def test_parts_of_another_network_are_refused(save):
+    from salgan_edge.benchmarks.parts import cut_graphs
+
+    file = save("Relu", {"x": (FLOAT, [2])})
+    with pytest.raises(InputError, match="no edge generator in float32"):
+        cut_graphs(file.read_bytes())
+
+
+def test_parts_command(command, tiny_bundle, fake_neck):
+    from salgan_edge.benchmarks.parts import PARTS
+
+    code, out, err = command("parts", "--bundle", tiny_bundle, "--neck", fake_neck, "--runs", "1")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line[:20].strip() for line in lines] == ["with", *PARTS]
+    milliseconds = [float(line.split()[-6]) for line in lines[1:]]
+    assert all(value > 0 for value in milliseconds)

@@ -1,0 +1,174 @@
+"""Where the `edge` generator's time goes: the graph cut off after each of its parts, timed in turn.
+
+onnxruntime's own profiler adds some microseconds to each of 388 operators, so its figures cannot be summed
+for a graph of 3 ms; what a cut graph takes is what it takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from salgan_edge.benchmarks.measure import Ratio, Stats, interleave, ratio_interval
+from salgan_edge.benchmarks.peers.graphs import needs_export
+from salgan_edge.benchmarks.peers.networks import neck_peer
+from salgan_edge.benchmarks.peers.peer import PeerUnavailableError, random_photo, random_texts
+
+from salgan_edge import contract
+from salgan_edge.devices import Execution
+from salgan_edge.errors import InputError
+from salgan_edge.session import GraphSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+    import onnx
+
+    from salgan_edge.bundle import Bundle
+
+__all__ = ["PARTS", "Part", "cut_graphs", "measure_parts", "to_text"]
+
+PARTS = (
+    "photo to pixels",
+    "backbone and neck",
+    "classes",
+    "trunk",
+    "text, relevance",
+    "three blocks",
+    "refinement",
+)
+"""In the order in which they are added; the last makes the graph whole."""
+_STRIDES = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """A graph cut off after a part."""
+
+    name: str
+    """The part that was added last."""
+    stats: Stats
+    """Of all parts so far."""
+    by_neck: Ratio | None
+    """Likewise, by YOLOX-Nano's neck; None where that is not there."""
+
+
+def cut_graphs(generator: bytes) -> dict[str, bytes]:
+    """The generator's graph up to and with each part, by the part's name.
+
+    Raises:
+        InputError: it is no `edge` generator in float32, whose layers are known by name.
+        PeerUnavailableError: the extra export is not installed.
+    """
+    with needs_export():
+        import onnx  # noqa: PLC0415 - needs the extra export
+        from onnx.utils import Extractor  # noqa: PLC0415
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(generator))
+    try:
+        cuts = _cuts(model)
+    except (KeyError, StopIteration):
+        raise InputError(
+            "the bundle holds no edge generator in float32: its layers have other names"
+        ) from None
+    extractor = Extractor(model)
+    inputs = [value.name for value in model.graph.input]
+    cut = {
+        name: extractor.extract_model(inputs, outputs).SerializeToString()
+        for name, outputs in zip(PARTS[:-1], cuts, strict=True)
+    }
+    return {**cut, PARTS[-1]: generator}
+
+
+def _cuts(model: onnx.ModelProto) -> list[list[str]]:
+    """Outputs of the graph that ends with each part but the last."""
+    layers = {node.input[1]: node for node in model.graph.node if node.op_type == "Conv"}
+
+    def read_by(layer: str) -> str:
+        return layers[f"{layer}.weight"].input[0]
+
+    def sigmoid_after(layer: str) -> onnx.NodeProto:
+        made = layers[f"{layer}.weight"].output[0]
+        return next(node for node in model.graph.node if node.op_type == "Sigmoid" and made in node.input)
+
+    def silu_after(layer: str) -> str:
+        share = sigmoid_after(layer).output[0]
+        return next(
+            node for node in model.graph.node if node.op_type == "Mul" and share in node.input
+        ).output[0]
+
+    neck = [silu_after(f"backbone.{name}.conv3.conv") for name in ("up3", "out4", "out5")]
+    classes = [sigmoid_after(f"backbone.heads.{stride}.logits").output[0] for stride in range(_STRIDES)]
+    # Later parts read these, whose layout would otherwise be spared.
+    kept = [neck[0], *classes]
+    return [
+        [read_by("backbone.stem.conv")],
+        neck,
+        [*neck, *classes],
+        [*kept, read_by("base")],
+        [*kept, read_by("blocks.0.depthwise")],
+        [*kept, layers["coarse.weight"].output[0]],
+    ]
+
+
+def measure_parts(bundle: Bundle, threads: int, neck: Path | None = None, runs: int = 200) -> list[Part]:
+    """Time the cut graphs, and the neck where its file is found, in turn in one run.
+
+    Args:
+        bundle: with an `edge` generator in float32.
+        threads: CPU threads.
+        neck: ``yolox_nano_coco.onnx``; looked for in ``../shared/weights`` where None.
+        runs: of each at least.
+
+    Raises:
+        InputError: another generator, or `neck` cannot be read.
+        PeerUnavailableError: the extra export is not installed.
+    """
+    manifest = bundle.manifest
+    inputs = {
+        contract.IMAGE: random_photo(manifest.input_size[0])[None],
+        contract.TEXT_EMBEDDING: random_texts(1, manifest.embedding_dimension)[None],
+    }
+    subjects: dict[str, Callable[[], object]] = {
+        name: _run(name, graph, inputs, threads)
+        for name, graph in cut_graphs(bundle.read(contract.GENERATOR_FILE)).items()
+    }
+    try:
+        subjects["neck"] = neck_peer(neck, manifest.input_size[0], threads).run
+    except PeerUnavailableError:
+        if neck is not None:
+            raise
+    stats = interleave(subjects, min_runs=runs, min_blocks=min(10, runs))
+    base = stats.pop("neck", None)
+    return [
+        Part(name, stats[name], None if base is None else ratio_interval(stats[name].blocks, base.blocks))
+        for name in PARTS
+    ]
+
+
+def _run(
+    name: str, graph: bytes, inputs: dict[str, npt.NDArray[np.generic]], threads: int
+) -> Callable[[], object]:
+    session = GraphSession(graph, Execution("cpu", threads), name=name)
+    given = {key: inputs[key] for key in session.inputs}
+    # One output is copied out; all are computed.
+    output = next(iter(session.outputs))
+    return lambda: session.run(output, given)
+
+
+def to_text(parts: list[Part]) -> str:
+    """A table of what each part adds."""
+    lines = [f"{'with':<20}{'ms':>8}{'added':>8}{'by the neck':>14}{'added':>8}   95 % interval"]
+    before, ratio_before = 0.0, 0.0
+    for part in parts:
+        median = part.stats.median_ms
+        line = f"{part.name:<20}{median:>8.3f}{median - before:>8.3f}"
+        if part.by_neck is not None:
+            ratio = part.by_neck
+            line += f"{ratio.ratio:>14.3f}{ratio.ratio - ratio_before:>8.3f}   {ratio.low:.3f} to {ratio.high:.3f}"
+            ratio_before = ratio.ratio
+        lines.append(line)
+        before = median
+    return "\n".join(lines)
