@@ -99,7 +99,7 @@ class Stats:
 
 
 class Ratio(NamedTuple):
-    """A ratio of medians with its 95 % interval."""
+    """A ratio of times with its 95 % interval."""
 
     ratio: float
     low: float
@@ -221,10 +221,12 @@ def _no_garbage_collection() -> Iterator[None]:
 def ratio_interval(
     a: Blocks, b: Blocks, *, paired: bool = True, level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Ratio:
-    """How many times as long `a` takes as `b`: ratio of the medians, with a bootstrap interval.
+    """How many times as long `a` takes as `b`, with a bootstrap interval.
 
-    Blocks are drawn with replacement, then runs within each. Blocks of one call of `interleave` are drawn
-    in pairs, so that what slowed both does not widen the interval.
+    Paired, it is the median over the pairs of blocks of the ratio of their medians. A machine whose speed
+    jumps, as a virtual one's does where neighbours come and go, slows both of a pair; the ratio of the
+    medians of all samples would depend on how many blocks of each met which speed. Apart, it is that ratio.
+    For the interval, blocks are drawn with replacement, in pairs or not, and then runs within each.
 
     Args:
         a: samples of one subject, in blocks; any unit.
@@ -242,25 +244,36 @@ def ratio_interval(
         raise ValueError("a ratio needs samples of both")
     random = np.random.default_rng(seed)
     if paired:
-        count = min(len(a), len(b))
-        a, b = a[:count], b[:count]
+        pairs = [(one, other) for one, other in zip(a, b, strict=False) if len(one) and len(other)]
+        a, b = [one for one, _ in pairs], [other for _, other in pairs]
     chosen = random.integers(0, len(a), (resamples, len(a)))
-    other = chosen if paired else random.integers(0, len(b), (resamples, len(b)))
-    ratios = _medians(a, chosen, random) / _medians(b, other, random)
+    if paired:
+        if not pairs:
+            raise ValueError("a ratio needs samples of both in one round")
+        # Of logarithms, so that the ratio of b to a is exactly the inverse.
+        ratio = float(np.exp(np.median([np.log(np.median(one) / np.median(other)) for one, other in pairs])))
+        drawn = _medians(a, chosen, random, axis=2) / _medians(b, chosen, random, axis=2)
+        ratios = np.exp(np.median(np.log(drawn), axis=1))
+    else:
+        other = random.integers(0, len(b), (resamples, len(b)))
+        ratio = float(np.median(np.concatenate(list(map(np.asarray, a)))))
+        ratio /= float(np.median(np.concatenate(list(map(np.asarray, b)))))
+        ratios = _medians(a, chosen, random, axis=(1, 2)) / _medians(b, other, random, axis=(1, 2))
     tail = 50 * (1 - level)
     low, high = np.percentile(ratios, [tail, 100 - tail])
-    ratio = float(np.median(np.concatenate(list(map(np.asarray, a)))))
-    ratio /= float(np.median(np.concatenate(list(map(np.asarray, b)))))
     return Ratio(ratio, float(min(low, ratio)), float(max(high, ratio)))
 
 
-def _medians(blocks: Blocks, chosen: np.ndarray[Any, Any], random: np.random.Generator) -> Any:
-    """Median of each bootstrap sample.
+def _medians(
+    blocks: Blocks, chosen: np.ndarray[Any, Any], random: np.random.Generator, axis: int | tuple[int, int]
+) -> Any:
+    """Medians of bootstrap samples.
 
     Args:
         blocks: the samples.
         chosen: numbers of the blocks (resamples, count).
         random: where randomness comes from.
+        axis: 2 for those of each block (resamples, count), 1 and 2 for those of all (resamples,).
     """
     lengths = np.array([len(block) for block in blocks])
     table = np.zeros((len(blocks), lengths.max()))
@@ -269,4 +282,4 @@ def _medians(blocks: Blocks, chosen: np.ndarray[Any, Any], random: np.random.Gen
     drawn = int(np.clip(np.median(lengths), 1, _DRAWN))
     # (resamples, count, drawn): which run of its block each is.
     run = (random.random((*chosen.shape, drawn)) * lengths[chosen][..., None]).astype(np.intp)
-    return np.median(table[chosen[..., None], run].reshape(len(chosen), -1), axis=1)
+    return np.median(table[chosen[..., None], run], axis=axis)

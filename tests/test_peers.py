@@ -440,7 +440,9 @@ def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save):
     own, text, neck = rows[:3]
     assert list(own.ratios) == list(text.ratios) == ["neck", "spectral-residual", "mine"]
     assert list(neck.ratios) == [GENERATOR]
-    assert own.ratios["neck"].ratio == pytest.approx(own.stats.median_ms / neck.stats.median_ms)
+    rounds = zip(own.stats.blocks, neck.stats.blocks, strict=True)
+    each = [np.median(one) / np.median(other) for one, other in rounds]
+    assert min(each) <= own.ratios["neck"].ratio <= max(each)
     assert own.ratios["neck"].ratio == pytest.approx(1 / neck.ratios[GENERATOR].ratio)
     rate = 2 * neck.values["giga_macs"] / (neck.stats.median_ms / 1000)
     assert neck.values["gflop_per_second"] == pytest.approx(rate)
