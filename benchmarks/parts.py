@@ -7,7 +7,7 @@ for a graph of 3 ms; what a cut graph takes is what it takes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from salgan_edge.benchmarks.measure import Ratio, Stats, interleave, ratio_interval
 from salgan_edge.benchmarks.peers.graphs import needs_export
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
     import onnx
 
@@ -87,20 +86,21 @@ def _cuts(model: onnx.ModelProto) -> list[list[str]]:
     layers = {node.input[1]: node for node in model.graph.node if node.op_type == "Conv"}
 
     def read_by(layer: str) -> str:
-        return layers[f"{layer}.weight"].input[0]
+        return str(layers[f"{layer}.weight"].input[0])
 
-    def sigmoid_after(layer: str) -> onnx.NodeProto:
-        made = layers[f"{layer}.weight"].output[0]
-        return next(node for node in model.graph.node if node.op_type == "Sigmoid" and made in node.input)
+    def follower(kind: str, value: str) -> str:
+        """Output of the operator of a kind that reads a value."""
+        readers = (node for node in model.graph.node if node.op_type == kind and value in node.input)
+        return str(next(readers).output[0])
+
+    def sigmoid_after(layer: str) -> str:
+        return follower("Sigmoid", layers[f"{layer}.weight"].output[0])
 
     def silu_after(layer: str) -> str:
-        share = sigmoid_after(layer).output[0]
-        return next(
-            node for node in model.graph.node if node.op_type == "Mul" and share in node.input
-        ).output[0]
+        return follower("Mul", sigmoid_after(layer))
 
     neck = [silu_after(f"backbone.{name}.conv3.conv") for name in ("up3", "out4", "out5")]
-    classes = [sigmoid_after(f"backbone.heads.{stride}.logits").output[0] for stride in range(_STRIDES)]
+    classes = [sigmoid_after(f"backbone.heads.{stride}.logits") for stride in range(_STRIDES)]
     # Later parts read these, whose layout would otherwise be spared.
     kept = [neck[0], *classes]
     return [
@@ -127,7 +127,7 @@ def measure_parts(bundle: Bundle, threads: int, neck: Path | None = None, runs: 
         PeerUnavailableError: the extra export is not installed.
     """
     manifest = bundle.manifest
-    inputs = {
+    inputs: dict[str, npt.NDArray[Any]] = {
         contract.IMAGE: random_photo(manifest.input_size[0])[None],
         contract.TEXT_EMBEDDING: random_texts(1, manifest.embedding_dimension)[None],
     }
@@ -148,9 +148,7 @@ def measure_parts(bundle: Bundle, threads: int, neck: Path | None = None, runs: 
     ]
 
 
-def _run(
-    name: str, graph: bytes, inputs: dict[str, npt.NDArray[np.generic]], threads: int
-) -> Callable[[], object]:
+def _run(name: str, graph: bytes, inputs: dict[str, npt.NDArray[Any]], threads: int) -> Callable[[], object]:
     session = GraphSession(graph, Execution("cpu", threads), name=name)
     given = {key: inputs[key] for key in session.inputs}
     # One output is copied out; all are computed.

@@ -54,11 +54,13 @@ class SaliencyResult:
     @property
     def peak(self) -> tuple[int, int]:
         """Where the map is largest: (x, y) in pixels; the middle one where several pixels are."""
+        first = np.unravel_index(int(self.map.argmax()), self.map.shape)
         # Between cells of the grid that are equal lies a plateau, whose first pixel is its corner.
-        rows, columns = np.nonzero(self.map == self.map.max())
-        middle = (rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2
-        index = int(middle.argmin())
-        return int(columns[index]), int(rows[index])
+        rows, columns = np.nonzero(self.map == self.map[first])
+        if not rows.size:  # not a number, which equals nothing
+            return int(first[1]), int(first[0])
+        middle = int(((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2).argmin())
+        return int(columns[middle]), int(rows[middle])
 
     def peaks(self, count: int = 5) -> list[Peak]:
         """The largest local maxima, largest first; the first is `peak`.

@@ -591,5 +591,5 @@ def test_parts_command(command, tiny_bundle, fake_neck):
     assert code == 0, err
     lines = out.splitlines()
     assert [line[:20].strip() for line in lines] == ["with", *PARTS]
-    milliseconds = [float(line.split()[-6]) for line in lines[1:]]
+    milliseconds = [float(line.split()[-7]) for line in lines[1:]]
     assert all(value > 0 for value in milliseconds)
