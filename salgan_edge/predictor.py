@@ -44,7 +44,7 @@ class SaliencyPredictor:
 
     >>> predictor = SaliencyPredictor.load()
     >>> predictor.predict("samples/coffee.jpg", "a spoon").peak  # doctest: +SKIP
-    (352, 277)
+    (349, 261)
 
     Vectors of the last 256 prompts are kept, so a repeated prompt costs no text encoding. The
     text encoder is loaded with the first prompt that is in no prompt pack. Not safe to share between
