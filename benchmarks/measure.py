@@ -245,11 +245,13 @@ def ratio_interval(
     random = np.random.default_rng(seed)
     if paired:
         pairs = [(one, other) for one, other in zip(a, b, strict=False) if len(one) and len(other)]
-        a, b = [one for one, _ in pairs], [other for _, other in pairs]
-    chosen = random.integers(0, len(a), (resamples, len(a)))
-    if paired:
         if not pairs:
             raise ValueError("a ratio needs samples of both in one round")
+        a, b = [one for one, _ in pairs], [other for _, other in pairs]
+    else:
+        a, b = [block for block in a if len(block)], [block for block in b if len(block)]
+    chosen = random.integers(0, len(a), (resamples, len(a)))
+    if paired:
         # Of logarithms, so that the ratio of b to a is exactly the inverse.
         ratio = float(np.exp(np.median([np.log(np.median(one) / np.median(other)) for one, other in pairs])))
         drawn = _medians(a, chosen, random, axis=2) / _medians(b, chosen, random, axis=2)

@@ -102,7 +102,7 @@ def to_text(record: Record) -> str:
         ]
     if any(row.ratios for row in record.rows):
         lines.append(
-            "Ratios of medians with 95 % intervals, to the first row of the same name, or as they say."
+            "Ratios, to the first row of the name or as they say: medians over rounds, 95 % intervals."
         )
     lines.append(
         f"{record.date}, {record.seconds:.0f} s{', --quick: few runs' if record.settings.get('quick') else ''}"

@@ -91,7 +91,8 @@ def render_speed(record: Record) -> str:
 
 def _line(row: Row) -> str:
     assert row.stats is not None
-    ratio = row.ratios.get(GENERATOR)
+    # The matrix product has another size for each number of threads: its time says nothing, its rate does.
+    ratio = None if row.name == CEILING else row.ratios.get(GENERATOR)
     speed, share = row.values.get("gflop_per_second"), row.values.get("ceiling_percent")
     cells = [
         _NAMES.get(row.name, row.name),

@@ -21,7 +21,7 @@ _FINER = 8
 def enlarge(grid: FloatMap, width: int, height: int) -> FloatMap:
     """A map of `width` x `height` pixels.
 
-    It is that of cubic interpolation within 0.002, in half the time or less: cubic interpolation in
+    For the generator's maps it is that of cubic interpolation within 0.002, in half the time or less: cubic interpolation in
     floating point takes far longer for a pixel than linear interpolation does, and a grid is smooth.
 
     Args:

@@ -33,7 +33,8 @@ def fit(pixels: Pixels, height: int, width: int) -> Pixels:
         width: of the input, in pixels.
 
     Returns:
-        RGB (h, w, 3), the photo itself where nothing is done.
+        RGB (h, w, 3), the photo itself where nothing is done. Where whole factors leave pixels over at the right
+        and below, fewer than one factor, they are dropped: at most about half a pixel of the input.
     """
     rows, columns = pixels.shape[0] / height, pixels.shape[1] / width
     down, across = max(1, int(rows + _BELOW)), max(1, int(columns + _BELOW))

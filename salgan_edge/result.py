@@ -34,7 +34,7 @@ class SaliencyResult:
     """Saliency of one image for one prompt."""
 
     map: npt.NDArray[np.float32]
-    """Fixation density relative to its largest value: float32 (H, W), 0..1, at the image's size."""
+    """Fixation density relative to the largest cell of the generator's grid: float32 (H, W), 0..1, at the image's size."""
     image: npt.NDArray[np.uint8]
     """The photo, RGB (H, W, 3)."""
     text: str | None
@@ -88,7 +88,8 @@ class SaliencyResult:
                 found.append(Peak(px, py, float(self.map[py, px])))
             if len(found) == count:
                 break
-        return found[:count]
+        # Found in the order of a smaller map, whose values differ a little.
+        return [*found[:1], *sorted(found[1:count], key=lambda peak: -peak.value)]
 
     def overlay(self) -> npt.NDArray[np.uint8]:
         """The photo with the map laid over it in colour, RGB uint8 (H, W, 3)."""

@@ -115,6 +115,7 @@ def test_ratio_of_samples_without_noise():
     assert ratio_interval([[1.0, 2.0]], [[1.0, 2.0]], seed=4) == ratio_interval(
         [[1.0, 2.0]], [[1.0, 2.0]], seed=4
     )
+    assert ratio_interval([[1.0] * 5, []], [[1.0] * 5], paired=False) == Ratio(1.0, 1.0, 1.0)
     with pytest.raises(ValueError, match="samples of both"):
         ratio_interval([[]], [[1.0]])
 

@@ -203,7 +203,7 @@ def test_neck_that_is_nowhere_is_left_out(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(networks, "__file__", str(tmp_path / "a" / "b" / "c" / "networks.py"))
     assert find_neck() is None
-    with pytest.raises(PeerUnavailableError, match="give it with --neck"):
+    with pytest.raises(PeerUnavailableError, match="give it with --neck of python -m"):
         one("neck")
 
 

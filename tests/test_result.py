@@ -107,3 +107,9 @@ def test_sheet(result, caption):
     # The caption is drawn above the second panel.
     assert (picture[:36, panel + 8 : 2 * panel + 8] < 200).any()
     assert (picture[:36, panel : panel + 8] == 255).all()
+
+
+def test_peaks_are_in_order_of_their_values():
+    values = np.random.default_rng(0).random((800, 1200), np.float32)
+    peaks = SaliencyResult(values, np.zeros((800, 1200, 3), np.uint8), None).peaks(5)
+    assert [peak.value for peak in peaks] == sorted((peak.value for peak in peaks), reverse=True)

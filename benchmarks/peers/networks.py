@@ -78,7 +78,9 @@ def neck_peer(detector: Path | None, size: int, threads: int) -> Peer:
     """
     file = detector or find_neck()
     if file is None:
-        raise PeerUnavailableError(f"{NECK_FILE} is not in ../shared/weights: give it with --neck")
+        raise PeerUnavailableError(
+            f"{NECK_FILE} is not in ../shared/weights: give it with --neck of python -m salgan_edge.benchmarks"
+        )
     if not file.is_file():
         raise InputError(f"there is no file {file}: give {NECK_FILE} with --neck")
     graph, name, macs = _neck_graph(file, size)

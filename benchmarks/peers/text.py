@@ -33,8 +33,9 @@ def to_text(rows: Sequence[Row]) -> str:
         if neck := own.ratios.get("neck"):
             lines.append(f"generator / neck: {neck.ratio:.2f} ({neck.low:.2f} to {neck.high:.2f})")
         lines.append("")
-    notes = {row.name: row.note for row in rows if row.note}
-    return "\n".join([*lines, *(f"{name}: {note}" for name, note in notes.items())])
+    # A peer can be another for another number of threads.
+    notes = dict.fromkeys((row.name, row.note) for row in rows if row.note)
+    return "\n".join([*lines, *(f"{name}: {note}" for name, note in notes)])
 
 
 def _line(row: Row) -> str:
