@@ -1,6 +1,6 @@
 """Where the `edge` generator's time goes: the graph cut off after each of its parts, timed in turn.
 
-onnxruntime's own profiler adds some microseconds to each of 388 operators, so its figures cannot be summed
+onnxruntime's own profiler adds some microseconds to each of the 388 operators that are left after fusion, so its figures cannot be summed
 for a graph of 3 ms; what a cut graph takes is what it takes.
 """
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from salgan_edge.benchmarks.measure import interleave
+from salgan_edge.benchmarks.measure import interleave, ratio_interval
 from salgan_edge.benchmarks.peers.peer import random_photo, random_texts
 from salgan_edge.export.calibration import read_views
 from salgan_edge.export.gate import GateResult, Limits
@@ -314,14 +314,14 @@ def _measured(graphs: Graphs, variants: Sequence[Variant], threads: int = 1) -> 
         for file, graph in pair.items()
     }
     stats = interleave(runs, min_runs=_RUNS, min_blocks=_BLOCKS, max_seconds=_SECONDS)
-    times = {name: measured.median_ms for name, measured in stats.items()}
     return [
         Measured(
             precision,
             _bytes(pair),
             {
                 file: Speed(
-                    times[f"{precision} {file}"], times[f"{precision} {file}"] / times[f"fp32 {file}"]
+                    stats[f"{precision} {file}"].median_ms,
+                    ratio_interval(stats[f"{precision} {file}"].blocks, stats[f"fp32 {file}"].blocks).ratio,
                 )
                 for file in pair
             },

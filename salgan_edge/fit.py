@@ -24,8 +24,7 @@ def fit(pixels: Pixels, height: int, width: int) -> Pixels:
     The graph resizes with antialiasing in floating point, as training did: 0.4 ms for 320x240 pixels, a tenth of
     its time. OpenCV averages whole pixels of 8 bits and draws straight lines between what remains
     in a fraction of that. Where averaging does not come close enough to the input's size, lines
-    would skip pixels, and the graph does the rest. On the test photos of SJTU-TIS, enlarged to
-    640x480, CC is 0.7604 so, and 0.7599 with the graph's resize.
+    would skip pixels, and the graph does the rest. What it does to accuracy: benchmarks/NOTES.md.
 
     Args:
         pixels: RGB (H, W, 3).
