@@ -13,10 +13,10 @@ import pytest
 from salgan_edge.train.data.gaze import COLUMNS, GazeFolder, photos
 from salgan_edge.train.data.info import DatasetInfo
 from salgan_edge.train.data.problems import Problems
-from salgan_edge.train.data.split import SPLIT_ID, SPLITS, split_names, split_photos
 
 from salgan_edge import cli
 from salgan_edge.errors import DataError, ImageError
+from salgan_edge.gaze.split import SPLIT_ID, SPLITS, split_names, split_photos
 from salgan_edge.images import write_image
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"

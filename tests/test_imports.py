@@ -19,6 +19,8 @@ RUNTIME = (
     "salgan_edge.doctor.graph", "salgan_edge.doctor.opencv", "salgan_edge.doctor.packages", "salgan_edge.doctor.plan",
     "salgan_edge.doctor.private", "salgan_edge.doctor.probe", "salgan_edge.doctor.problems", "salgan_edge.doctor.report",
     "salgan_edge.doctor.software_problems", "salgan_edge.doctor.system", "salgan_edge.doctor.video_problems", "salgan_edge.enlarge", "salgan_edge.errors",
+    "salgan_edge.evaluate.absence", "salgan_edge.evaluate.pointing", "salgan_edge.evaluate.prompt_report", "salgan_edge.evaluate.prompts",
+    "salgan_edge.evaluate.resampling", "salgan_edge.gaze.phrases", "salgan_edge.gaze.split",
     "salgan_edge.files", "salgan_edge.fit", "salgan_edge.images", "salgan_edge.live", "salgan_edge.live_output", "salgan_edge.metrics", "salgan_edge.naming",
     "salgan_edge.place", "salgan_edge.planning", "salgan_edge.predictor", "salgan_edge.prompts", "salgan_edge.recording",
     "salgan_edge.render", "salgan_edge.result", "salgan_edge.session", "salgan_edge.sources.addresses", "salgan_edge.sources.devices",

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from salgan_edge.train.data.info import DatasetInfo
 from salgan_edge.train.data.problems import Problems
-from salgan_edge.train.data.split import SPLIT_ID, SPLITS, split_photos
 
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.split import SPLIT_ID, SPLITS, split_photos
 from salgan_edge.images import read_image
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "FREE_VIEWING", "IMAGE_SUFFIXES", "GazeFolder", "GazePair", "photos"]
 
 COLUMNS = ("image", "condition", "text", "width", "height", "fixations")
-"""Columns that ``pairs.csv`` needs; ``split`` may be added."""
+"""Columns that ``pairs.csv`` needs (``fixations`` not where there are maps); ``split`` may be added."""
 
 FREE_VIEWING = "pure"
 """The condition whose viewers were told nothing; every other one needs a text."""
@@ -195,7 +195,7 @@ class GazeFolder:
                 problems.add("photos without a file in images/", pair.image)
             elif files > 1:
                 problems.add("photos with several files in images/", pair.image)
-            self._check_fixations(pair, row["fixations"], problems)
+            self._check_fixations(pair, row.get("fixations", ""), problems)
 
     def _check_fixations(self, pair: GazePair, counted: str, problems: Problems) -> None:
         points = self._fixations.get(pair.key)
@@ -231,7 +231,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
             found = list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}; a table in UTF-8 was expected") from error
-    missing = [column for column in COLUMNS if column not in found]
+    # Data sets of maps alone have no fixations to count.
+    needed = [c for c in COLUMNS if c != "fixations" or not (path.parent / "maps").is_dir()]
+    missing = [column for column in needed if column not in found]
     if missing:
         raise DataError(
             f"{path} has no column {', '.join(missing)}: it has {', '.join(found) or 'none'}; {', '.join(COLUMNS)} were expected"

@@ -1,0 +1,1 @@
+"""Scores predictions against what is known of a photo; numpy and OpenCV, never PyTorch."""

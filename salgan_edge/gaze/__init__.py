@@ -1,0 +1,1 @@
+"""Photos with what people look at in them, and with what texts name in them; numpy alone."""
