@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from salgan_edge.train.data.prepare.layout import PrepareOptions
     from salgan_edge.train.data.problems import Problems
 
-__all__ = ["find", "source_roots"]
+__all__ = ["RECORDED", "find", "source_roots"]
 
 _IMAGES = frozenset(
     {"allstimuli", "image", "images", "img", "imgs", "photos", "pictures", "stimuli", "stimulus"}
@@ -32,6 +32,8 @@ _MAPS = frozenset(
 _FIXATIONS = frozenset(
     {"fixation", "fixation_locs", "fixationlocs", "fixations", "fixpts", "locations", "points"}
 )
+RECORDED = _MAPS | _FIXATIONS
+"""Lower-case names of folders that hold maps or fixations."""
 
 _SPLITS = {
     "train": "train", "training": "train", "trainset": "train",

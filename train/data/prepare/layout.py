@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from salgan_edge.train.data.info import DatasetInfo
-from salgan_edge.train.data.split import SPLITS
 
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.split import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 
     from salgan_edge.train.data.prepare.texts import Columns
 
-__all__ = ["Found", "Item", "LayoutName", "PrepareOptions", "SplitChoice", "sub_folder"]
+__all__ = [
+    "BoxForm",
+    "BoxUnit",
+    "Found",
+    "Item",
+    "LayoutName",
+    "PrepareOptions",
+    "SplitChoice",
+    "entries",
+    "files_in",
+    "folders_in",
+    "sub_folder",
+]
 
 
 class LayoutName(StrEnum):
@@ -26,13 +38,39 @@ class LayoutName(StrEnum):
     auto = "auto"
     sjtu_tis = "sjtu-tis"
     folder = "folder"
+    coco = "coco"
+    """Texts with boxes: instances, captions and grounded phrases in COCO's JSON."""
+    refcoco = "refcoco"
+    """Texts with boxes: pickles of referring expressions with ``instances.json``."""
+    flickr30k = "flickr30k"
+    """Texts with boxes: ``Sentences`` and ``Annotations`` of Flickr30k Entities."""
+    csv = "csv"
+    """Texts with boxes: a table of images, texts and boxes."""
+
+
+class BoxUnit(StrEnum):
+    """What the numbers of a table's boxes count; ``auto`` looks at them."""
+
+    auto = "auto"
+    pixels = "pixels"
+    shares = "shares"
+
+
+class BoxForm(StrEnum):
+    """What a table's four numbers are; ``auto`` looks at the names of its columns."""
+
+    auto = "auto"
+    corners = "corners"
+    """x0, y0, x1, y1"""
+    sizes = "sizes"
+    """x, y, width, height"""
 
 
 class SplitChoice(StrEnum):
     """Who says which photo belongs to which split."""
 
     auto = "auto"
-    """Sub-folders like ``train`` and ``val``, where there are several, else the rule."""
+    """The set's own (sub-folders like ``train`` and ``val``, where there are several; lists; a column), else the rule."""
     rule = "rule"
     """The rule, 70/15/15 by the photo's name."""
     train = "train"
@@ -56,7 +94,10 @@ class PrepareOptions:
     texts: Path | None = None
     """Table of texts of SJTU-TIS; None: found in the source."""
     columns: Columns | None = None
-    """Columns of that table; None: found by usual names."""
+    """Columns of that table, or of one of texts with boxes; None: found by usual names."""
+    box_unit: BoxUnit = BoxUnit.auto
+    """Of a table of texts with boxes; so is the next one."""
+    box_form: BoxForm = BoxForm.auto
     split: SplitChoice = SplitChoice.auto
     max_side: int = 512
     """Longest side of the packed photos in pixels; larger ones are shrunk."""

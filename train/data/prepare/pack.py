@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import os
+import secrets
 import shutil
-import tempfile
 import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -24,6 +22,7 @@ from salgan_edge.images import read_image, write_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
     from salgan_edge.train.data.info import DatasetInfo
@@ -32,14 +31,16 @@ if TYPE_CHECKING:
 
     Progress = Callable[[Sequence[list[Item]]], Iterable[list[Item]]]
 
-__all__ = ["JPEG_QUALITY", "pack", "require_free"]
+__all__ = ["JPEG_QUALITY", "digest_of", "pack", "replacing", "require_free", "stop_if_strict"]
 
 JPEG_QUALITY = 90
 
 _LARGEST_SIDE = 65535
 """Coordinates are stored in 16 bits."""
 
-_PARTS = frozenset({"pairs.csv", "images", "maps", "fixations.npz", "dataset.json", "observers.npz"})
+_PARTS = frozenset(
+    {"pairs.csv", "phrases.csv", "images", "maps", "fixations.npz", "dataset.json", "observers.npz"}
+)
 """What a packed folder may hold; only such a folder is ever replaced."""
 
 
@@ -85,15 +86,15 @@ def pack(
         OutputError: `output` is in the way or cannot be written.
     """
     require_free(output, overwrite=overwrite)
-    _stop_if_strict(problems, strict=strict)
+    stop_if_strict(problems, strict=strict)
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(item.photo, []).append(item)
-    with _replacing(output) as folder:
+    with replacing(output) as folder:
         packed = _Packed()
         for group in progress(list(groups.values())):
             _pack_photo(group, folder, packed, problems, max_side)
-        _stop_if_strict(problems, strict=strict)
+        stop_if_strict(problems, strict=strict)
         if not packed.rows:
             raise DataError("; ".join(["nothing usable is left", *problems.lines()]))
         _write_tables(packed, folder)
@@ -123,35 +124,41 @@ def require_free(output: Path, *, overwrite: bool) -> None:
         )
 
 
-def _stop_if_strict(problems: Problems, *, strict: bool) -> None:
+def stop_if_strict(problems: Problems, *, strict: bool) -> None:
+    """Refuse to leave anything out.
+
+    Raises:
+        DataError: with `strict`, something had to be.
+    """
     if strict and problems.skipped:
         raise DataError(f"--strict, and these cannot be used: {'; '.join(problems.lines())}")
 
 
 @contextlib.contextmanager
-def _replacing(output: Path) -> Iterator[Path]:
-    """A new folder beside `output` that takes its place when the block ends without an error."""
-    temporary: Path | None = None
+def replacing(output: Path) -> Iterator[Path]:
+    """A new folder beside `output` that takes its place when the block ends without an error.
+
+    Whatever interrupts it, the former folder lies in its place or the new one does.
+
+    Raises:
+        OutputError: the folder cannot be made or renamed, or the disk is full.
+    """
+    temporary = output.parent / f".{output.name}-{secrets.token_hex(4)}"
+    old = temporary.with_name(f"{temporary.name}-old")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+        # Unlike mkdtemp's, an ordinary folder with the rights that the user's umask gives.
+        temporary.mkdir()
         yield temporary
-        # mkdtemp makes folders that only their owner enters; a result is an ordinary folder.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        if output.exists():
+        try:
             # Two renames, so that the old folder is lost only when the new one has its place.
-            old = temporary.with_name(f"{temporary.name}-old")
-            output.rename(old)
-            try:
-                temporary.rename(output)
-            except OSError:
-                old.rename(output)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
+            if output.exists():
+                output.rename(old)
             temporary.rename(output)
+        finally:
+            # Also when Ctrl-C comes between the two.
+            if old.exists() and not output.exists():
+                old.rename(output)
     except OutputError:
         raise
     except OSError as error:
@@ -159,8 +166,9 @@ def _replacing(output: Path) -> Iterator[Path]:
             f"cannot write {output}: {error.strerror or error}; choose another --output"
         ) from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if output.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _pack_photo(
@@ -168,7 +176,7 @@ def _pack_photo(
 ) -> None:
     """All conditions of one photo."""
     first = group[0]
-    digest = _digest(first.image)
+    digest = digest_of(first.image)
     same = packed.photos.get(digest)
     if same is not None:
         # One photo under two names could end up on both sides of a split.
@@ -207,7 +215,7 @@ def _pack_photo(
         write_image(folder / "images" / f"{first.photo}.jpg", small.astype(np.uint8), JPEG_QUALITY)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     """SHA-256 of a file; of its name where it cannot be read, which reading it as an image will tell."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -217,7 +225,7 @@ def _digest(path: Path) -> str:
 
 def _same_photo(path: Path, digest: str, size: tuple[int, int]) -> bool:
     """Whether a file holds the photo too: the same bytes, or as many pixels (it may be saved anew)."""
-    if _digest(path) == digest:
+    if digest_of(path) == digest:
         return True
     try:
         height, width = read_image(path).shape[:2]

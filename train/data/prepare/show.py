@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from salgan_edge.train.data.gaze import photos
 from salgan_edge.train.data.problems import Problems
-from salgan_edge.train.data.split import SPLITS
 
 from salgan_edge.errors import DataError, ImageError
+from salgan_edge.gaze.split import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -19,11 +19,11 @@ from salgan_edge.images import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     from salgan_edge.train.data.problems import Problems
 
-__all__ = ["TEXT_SUFFIXES", "Columns", "Texts", "read_texts"]
+__all__ = ["IMAGE_COLUMNS", "TEXT_SUFFIXES", "Columns", "Texts", "find_column", "read_csv", "read_texts"]
 
 TEXT_SUFFIXES = (".json", ".csv", ".xlsx")
 
-_IMAGE_COLUMNS = (
+IMAGE_COLUMNS = (
     "image",
     "imagename",
     "img",
@@ -36,6 +36,7 @@ _IMAGE_COLUMNS = (
     "id",
     "图片",
 )
+"""Usual headings of a column of image names, as `find_column` compares them."""
 _TEXT_COLUMNS = ("text", "caption", "description", "prompt", "sentence", "文本")
 _CONDITION_COLUMNS = ("condition", "type", "kind", "category", "texttype", "描述种类")
 
@@ -109,7 +110,7 @@ def read_texts(path: Path, columns: Columns) -> Texts:
     if suffix == ".json":
         _add_json(texts, _json(path), columns)
     elif suffix == ".csv":
-        _add_rows(texts, _csv(path), columns, None)
+        _add_rows(texts, read_csv(path), columns, None)
     elif suffix == ".xlsx":
         sheets = _sheets(path)
         usable = {
@@ -157,7 +158,12 @@ def _add_json(texts: Texts, content: Any, columns: Columns) -> None:
             )
 
 
-def _csv(path: Path) -> list[dict[str, Any]]:
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Rows of a table by its heading, the delimiter (comma, semicolon or tabulator) found in that.
+
+    Raises:
+        DataError: the file is unreadable or no table.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -166,7 +172,10 @@ def _csv(path: Path) -> list[dict[str, Any]]:
     # misled by the commas of the texts, the heading is not.
     heading = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=heading.count)
-    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    try:
+        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"cannot read {path}: {error}; a table was expected") from error
 
 
 def _sheets(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -197,9 +206,9 @@ def _add_rows(
     missing = _missing_columns(rows[0] if rows else {}, columns)
     if missing is not None:
         raise DataError(f"{texts.path} {missing}")
-    image = _column(rows[0], columns.image, _IMAGE_COLUMNS)
-    text = _column(rows[0], columns.text, _TEXT_COLUMNS)
-    kind = _column(rows[0], columns.condition, _CONDITION_COLUMNS)
+    image = find_column(rows[0], columns.image, IMAGE_COLUMNS)
+    text = find_column(rows[0], columns.text, _TEXT_COLUMNS)
+    kind = find_column(rows[0], columns.condition, _CONDITION_COLUMNS)
     for row in rows:
         name = _cell(row.get(image or ""))
         if name:
@@ -210,19 +219,20 @@ def _add_rows(
 def _missing_columns(row: Mapping[str, Any], columns: Columns) -> str | None:
     """What a table lacks, as the end of a sentence; None if nothing."""
     for wanted, usual, option in (
-        (columns.image, _IMAGE_COLUMNS, "--image-column"),
+        (columns.image, IMAGE_COLUMNS, "--image-column"),
         (columns.text, _TEXT_COLUMNS, "--text-column"),
         (columns.condition, _CONDITION_COLUMNS, "--condition-column"),
     ):
         optional = option == "--condition-column" and wanted is None
-        if not optional and _column(row, wanted, usual) is None:
+        if not optional and find_column(row, wanted, usual) is None:
             label = f"column {wanted!r}" if wanted else f"column like {usual[0]}"
             found = ", ".join(str(name) for name in row) or "no heading"
             return f"has no {label}: found {found}; name it with {option}"
     return None
 
 
-def _column(row: Mapping[str, Any], wanted: str | None, usual: tuple[str, ...]) -> str | None:
+def find_column(row: Mapping[str, Any], wanted: str | None, usual: tuple[str, ...]) -> str | None:
+    """The wanted column of a row, or the first usual one: case, blanks and underscores do not count; None if absent."""
     if wanted is not None:
         return wanted if wanted in row else None
     simple = {
