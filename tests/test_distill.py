@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import shutil
 import sys
 
 import numpy as np
@@ -16,8 +18,12 @@ from salgan_edge.train.data import lessons, phrases, text_vectors  # noqa: E402
 from salgan_edge.train.data.clip_teacher import ClipTeacher  # noqa: E402
 from salgan_edge.train.data.distill_texts import DistillTexts, merged_from, split_tokens  # noqa: E402
 from salgan_edge.train.data.gaze import GazeFolder  # noqa: E402
-from salgan_edge.train.data.sentence_teacher import SentenceTeacher, sentence_features  # noqa: E402
-from salgan_edge.train.data.text_vectors import TextVectors  # noqa: E402
+from salgan_edge.train.data.sentence_teacher import (  # noqa: E402
+    SentenceTeacher,
+    WordingSteps,
+    sentence_features,
+)
+from salgan_edge.train.data.text_vectors import TextVectors, TrueTexts  # noqa: E402
 from salgan_edge.train.distill import (  # noqa: E402
     Teaching,
     agreement,
@@ -135,6 +141,14 @@ def test_phrases_are_what_they_say():
         assert text.endswith(second)
 
 
+def test_every_word_is_described():
+    """No word is left out as long as there are phrases for all."""
+    words = [f"{letter}{letter}x" for letter in "abcdefgh"]
+    config = dataclasses.replace(SMALL, spans=0, recombined=0, described=0, described_words=16)
+    made = lessons._phrases(["a dog"], words, [], config, np.random.default_rng(0))
+    assert all(any(word in phrase for phrase in made) for word in words)
+
+
 def test_attribute_directions_leave_names_apart(gaze_data):
     """What is added lies across the names: their cosines with a text keep their order."""
     names = text_vectors.true_vectors(gaze_data / "clip_text")
@@ -161,15 +175,15 @@ class Letters:
 
 @pytest.mark.parametrize("estimated", [False, True])
 def test_lessons_keep_secrets(gaze_data, estimated):
-    sentences = (lambda names: SentenceTeacher(names, Letters())) if estimated else None
+    sentences = (lambda names, weights: SentenceTeacher(names, Letters(), weights)) if estimated else None
     made = lessons.precomputed_lessons(gaze_data, SMALL, sentences)
     unseen = {p.text for p in GazeFolder(gaze_data / "sjtu_tis").pairs if p.split != "train"} - {""}
     seen = {p.text for p in GazeFolder(gaze_data / "sjtu_tis").pairs if p.split == "train"} - {""}
     taught = set(made.others.texts)
     assert seen <= taught
     assert not unseen & taught
-    assert 0 < made.held_out.sum() < len(made.names)
-    for name in made.names.where(made.held_out).texts:
+    assert 0 < made.held_out.sum() < len(made.true)
+    for name in made.true.where(made.held_out).texts.texts:
         assert not set(text_vectors.name_variants(name)) & taught
     assert len(made.weights) == len(made.others)
     assert ((made.weights >= 0) & (made.weights <= 1)).all()
@@ -185,7 +199,7 @@ def _numbers(texts):
 
 def test_compounds_are_taught_between_their_parts(gaze_data):
     made = lessons.precomputed_lessons(gaze_data, SMALL, None)
-    known = made.names.where(~made.held_out)
+    known = made.true.where(~made.held_out).texts
     of = {text_vectors.bare_name(t): v for t, v in zip(known.texts, known.vectors, strict=True)}
     mean = known.vectors.mean(0)
     pairs = [(t, v) for t, v in zip(made.others.texts, made.others.vectors, strict=True) if " and " in t]
@@ -196,11 +210,203 @@ def test_compounds_are_taught_between_their_parts(gaze_data):
         assert np.allclose(vector, expected / np.linalg.norm(expected), atol=1e-5)
 
 
+@pytest.fixture
+def more_vectors(gaze_data, tmp_path):
+    """The data with further true vectors: names in other wordings, new things, an unknown prompt."""
+    shutil.copytree(gaze_data, tmp_path / "data")
+    names = text_vectors.true_vectors(gaze_data / "clip_text")
+    held = names.where(text_vectors.held_out(names, 0.3)).texts[0]
+    imagenet = [f"a beast{n}" for n in range(20)]
+    photo = "object-centric-ovd/lvis photo"
+    rows = [
+        *((text, "clip_lt/text_features.pt") for text in [*imagenet, held]),
+        *((f"a photo of {text}", "clip_lt/text_features2.pt") for text in imagenet),
+        *((f"a photo of {text}", photo) for text in ["a dog", "a cat", held]),
+        (f"{text_vectors.bare_name(held)}s", "moodboard"), ("red hair", "moodboard"),
+        ("ego4d noun: paper_bag_(bag,_sack)", "ego4d taxonomy (prompt unknown)"),
+        ("ego4d verb: wash", "ego4d taxonomy (prompt unknown)"),
+    ]  # fmt: skip
+    table = np.random.default_rng(1).normal(size=(len(rows), 512)) + 1
+    np.savez(
+        tmp_path / "data" / "clip_text" / "true_vit_b32_more.npz",
+        texts=np.array([text for text, _ in rows]), sources=np.array([source for _, source in rows]),
+        vectors=table.astype(np.float16),
+    )  # fmt: skip
+    return tmp_path / "data", held
+
+
+def test_further_true_vectors(more_vectors):
+    """Sources have a wording and a weight; labels are read as words; verbs are left out."""
+    data, _ = more_vectors
+    names = text_vectors.true_vectors(data / "clip_text")
+    true = text_vectors.all_true_vectors(data / "clip_text")
+    assert true.texts.texts[: len(names)] == names.texts
+    assert len(true) == len(names) + 20 + 1 + 20 + 3 + 2 + 1
+    assert np.allclose(np.linalg.norm(true.texts.vectors, axis=1), 1, atol=1e-5)
+    of = {
+        (text, wording): (float(weight), table)
+        for text, wording, weight, table in zip(
+            true.texts.texts, true.wordings, true.weights, true.tables, strict=True
+        )
+    }
+    assert of["a dog", "name"] == (1, "names")
+    assert of["a beast3", "name"] == (1, "imagenet")
+    assert of["a photo of a beast3", "photo"] == (1, "")
+    assert of["red hair", "bare"] == (1, "")
+    assert of["paper bag", "unknown"] == (pytest.approx(0.3), "")
+    assert not any("wash" in text for text in true.texts.texts)
+
+
+def test_further_true_vectors_of_no_known_source(gaze_data, tmp_path):
+    shutil.copytree(gaze_data / "clip_text", tmp_path / "clip_text")
+    np.savez(
+        tmp_path / "clip_text" / "true_vit_b32_more.npz",
+        texts=["a dog"], sources=["a rumour"], vectors=np.ones((1, 512), np.float16),
+    )  # fmt: skip
+    with pytest.raises(DataError, match="of the source a rumour"):
+        text_vectors.all_true_vectors(tmp_path / "clip_text")
+
+
+def test_a_thing_is_held_out_in_every_wording(more_vectors):
+    """The photo of a held-out name, its plural and another source's vector of it are secret too."""
+    data, held = more_vectors
+    true = text_vectors.all_true_vectors(data / "clip_text")
+    chosen = text_vectors.held_out_things(true, 0.3)
+    secret = true.where(chosen)
+    bare = text_vectors.bare_name(held)
+    assert {held, f"a photo of {held}", f"{bare}s"} <= set(secret.texts.texts)
+    assert secret.texts.texts.count(held) == 2
+    # New ImageNet names go by their own hash, in both wordings alike.
+    beasts = [
+        t
+        for t, table in zip(secret.texts.texts, secret.tables, strict=True)
+        if t.startswith("a beast") and table
+    ]
+    expected = [
+        f"a beast{n}" for n in range(20)
+        if int(hashlib.sha256(f"beast{n}".encode()).hexdigest()[:8], 16) < 0.3 * 2**32
+    ]  # fmt: skip
+    assert 0 < len(beasts) < 20
+    assert beasts == expected
+    assert {f"a photo of {beast}" for beast in beasts} <= set(secret.texts.texts)
+    # COCO's never are, not even in other wordings.
+    assert not {"a dog", "a photo of a dog", "a cat", "a photo of a cat"} & set(secret.texts.texts)
+    config = dataclasses.replace(SMALL, held_out=0.3)
+    made = lessons.precomputed_lessons(data, config, lambda n, w: SentenceTeacher(n, Letters(), w))
+    keys = {text_vectors.thing_key(text) for text in secret.texts.texts}
+    assert not keys & {text_vectors.thing_key(text) for text in made.others.texts}
+    # The unknown prompt teaches by way of the steps alone.
+    assert "unknown" not in made.true.wordings
+
+
+def test_texts_of_training_photos_are_taught(gaze_data, tmp_path):
+    """Wordings of photos by the split of their gaze folder; those of unseen photos are not taught."""
+    data = tmp_path / "data"
+    shutil.copytree(gaze_data, data)
+    split = {pair.image: pair.split for pair in GazeFolder(data / "sjtu_tis").pairs}
+    assert {"train", "test"} <= set(split.values())
+    (data / "phrases").mkdir()
+    lines = ["set,image,kind,texts,boxes"]
+    lines += [f"sjtu_tis,{image},noun,a gadget of {image} / gadget {image}," for image in split]
+    (data / "phrases" / "labels.csv").write_text("\n".join(lines) + "\n")
+    made = lessons.precomputed_lessons(data, SMALL, lambda n, w: SentenceTeacher(n, Letters(), w))
+    for image, part in split.items():
+        wordings = {f"a gadget of {image}", f"gadget {image}"}
+        assert len(wordings & set(made.others.texts)) == (2 if part == "train" else 0)
+
+
+# Wordings
+
+
+def test_wordings():
+    assert [text_vectors.wording_of(t) for t in ("dog", "two dogs", "An owl", "the owl", "a photo of a dog")] == [
+        "bare", "bare", "name", "name", "photo",
+    ]  # fmt: skip
+    assert text_vectors.reworded("a owl", "photo") == "a photo of an owl"
+    assert text_vectors.reworded("a photo of an owl", "bare") == "owl"
+    assert text_vectors.same_wording("dog") == ["dog"]
+    assert text_vectors.same_wording("a owl") == ["a owl", "an owl", "the owl", "my owl"]
+    assert text_vectors.same_wording("a photo of a owl") == ["a photo of a owl", "a photo of an owl"]
+    same = ("a photo of a Golf-cart", "golf carts", "my golf cart", "the golfcarts", "golf_cart")
+    assert {text_vectors.thing_key(text) for text in same} == {"golfcart"}
+    assert [text_vectors.thing_key(t) for t in ("boxes", "puppies", "glass", "shoes")] == [
+        "box", "puppy", "glass", "shoe",
+    ]  # fmt: skip
+
+
+def _turned(degrees):
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles), np.zeros(len(angles))], 1).astype(np.float32)
+
+
+def test_wording_step_by_hand():
+    """Twelve things whose photos lie a fixed step away: the step is found, and the way back."""
+    things = [f"thing{n}" for n in range(12)]
+    names = _turned(np.arange(12) * 30.0)
+    step = np.array([0, 0, 0.75], np.float32)
+    # Every name has length 1 and the step is across: the photos have length 1.25.
+    photos = (names + step) / 1.25
+    true = TrueTexts(
+        TextVectors([f"a {t}" for t in things] + [f"a photo of a {t}" for t in things], np.concatenate([names, photos])),
+        ["name"] * 12 + ["photo"] * 12, np.ones(24, np.float32), ["names"] * 12 + [""] * 12,
+    )  # fmt: skip
+    steps = WordingSteps(true)
+    # The mean moves by (0, 0, 0.6). About it the photo is 0.8 of the name: W = -0.2 G / (G + r), where the
+    # pairs spread evenly over two axes, G = 6 on each, and the ridge r is their mean squared length, 1.
+    scale = 1 - 0.2 * 6 / 7
+    new = _turned([45.0])
+    expected = new * scale + np.array([0, 0, 0.6])
+    expected /= np.linalg.norm(expected)
+    got = steps.reworded(new, ["photo"])
+    assert np.allclose(got, expected, atol=1e-5)
+    assert np.array_equal(steps.reworded(new, ["name"]), new)
+    # There is no step to bare words: nothing is learnt from no pair.
+    assert np.array_equal(steps.reworded(new, ["bare"]), new)
+    back = WordingSteps(true).as_names(true.where(true.in_wording("photo")))
+    assert back[0].texts[0] == "a thing0"
+    assert np.allclose(back[0].vectors, names, atol=1e-5)
+
+
+def test_wordings_that_lack_are_made():
+    """Each thing once as a name, true ones first; what lacks is told apart from what is there."""
+    vectors = _turned([0.0, 90.0, 0.0, 180.0])
+    true = TrueTexts(
+        TextVectors(["a dog", "a dog", "a photo of a cat", "blue"], vectors),
+        ["name", "name", "photo", "bare"], np.array([1, 1, 1, 1], np.float32), [""] * 4,
+    )  # fmt: skip
+    steps = WordingSteps(true)
+    names, weights = steps.as_names(true)
+    # Without a step to learn the cat and the bare word are left out; the dog is the mean of both.
+    assert names.texts == ["a dog"]
+    assert np.allclose(names.vectors, _turned([45.0]), atol=1e-6)
+    assert weights.tolist() == [1]
+    made, weights = steps.missing(true)
+    assert made.texts == ["dog", "a photo of a dog"]
+    assert weights.tolist() == [1, 1]
+
+
+def test_weights_of_anchors():
+    """A vector that is hardly trusted hardly moves the estimate."""
+    random = np.random.default_rng(0)
+    texts = ["a cat", "a dog", "a teapot", "a lamp", "a zebra", "a kiwi"]
+    vectors = random.normal(size=(6, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def fit(weight):
+        weights = np.array([1, 1, weight, 1, 1, 1], np.float32)
+        teacher = SentenceTeacher(TextVectors(texts, vectors), Letters(), weights)
+        return float(teacher.estimate(["a teapot"])[0][0] @ vectors[2])
+
+    assert fit(1.0) > fit(0.3) > fit(0.01)
+
+
 def test_lessons_survive_a_file(gaze_data, tmp_path):
     made = lessons.precomputed_lessons(gaze_data, SMALL, None)
     made.save(tmp_path / "l.npz")
     back = lessons.Lessons.load(tmp_path / "l.npz")
-    assert (back.names.texts, back.others.texts) == (made.names.texts, made.others.texts)
+    assert (back.true.texts.texts, back.others.texts) == (made.true.texts.texts, made.others.texts)
+    assert (back.true.wordings, back.true.tables) == (made.true.wordings, made.true.tables)
+    assert np.array_equal(back.true.weights, made.true.weights)
     assert np.array_equal(back.held_out, made.held_out)
     assert np.abs(back.others.vectors - made.others.vectors).max() < 1e-3
 
@@ -430,8 +636,8 @@ def test_distillation(teaching, tmp_path):
     made = lessons.Lessons.load(tmp_path / "run" / "lessons.npz")
     tokenizer = ClipTokenizer(tmp_path / "run" / "text_encoder" / "tokenizer.json")
     # The figures are those of the saved, rounded encoder.
-    student = encode_texts(model, tokenizer, made.names.texts)
-    assert agreement(student, made.names, made.held_out) == pytest.approx(scores)
+    student = encode_texts(model, tokenizer, made.true.texts.texts)
+    assert agreement(student, made.true.texts, made.held_out) == pytest.approx(scores)
 
 
 def test_resumed_equals_uninterrupted(teaching, tmp_path, monkeypatch):
@@ -507,5 +713,8 @@ def test_lessons_of_the_real_vectors():
     if not (data / "clip_text").exists():
         pytest.skip("../shared is not there")
     made = lessons.precomputed_lessons(data, DistillConfig(), None)
-    assert (len(made.names), int(made.held_out.sum())) == (1585, 133)
-    assert len(made.others) > 55_000
+    names = made.true.of_table("names")
+    # 133 by hash, and five that name the same as one of these ("a street lights").
+    assert (int(names.sum()), int(made.held_out[names].sum())) == (1585, 138)
+    assert len(made.true) > 5000
+    assert len(made.others) > 45_000

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import CLIPTextModelWithProjection
 
+    Floats = npt.NDArray[np.float32]
+
 __all__ = ["Agreement", "Teaching", "agreement", "distill", "distillation_loss", "encode_texts"]
 
 Agreement = dict[str, float]
@@ -56,17 +58,26 @@ def encode_texts(
     return np.concatenate(rows)
 
 
-def agreement(student: npt.NDArray[np.float32], names: TextVectors, of: npt.NDArray[np.bool_]) -> Agreement:
+def agreement(
+    student: Floats, names: TextVectors, of: npt.NDArray[np.bool_], *, mean: Floats | None = None
+) -> Agreement:
     """How well `student` (n, d) fits the true vectors of the names chosen by `of`.
 
+    Args:
+        student: vectors of all names.
+        names: the table to find each name in, with its true vectors (n, d).
+        of: which names to measure (n,).
+        mean: vector (d,) to centre on; the mean true vector if not given.
+
     Returns:
-        ``cosine`` after centring both on the mean true vector, and ``recall_at_1`` and
+        ``cosine`` after centring both on `mean`, and ``recall_at_1`` and
         ``recall_at_5``: the share of student vectors that have their own name as the nearest, or
         among the five nearest, of all true vectors. Nothing where `of` chooses no name.
     """
     if not of.any():
         return {}
-    mean = names.vectors.mean(0)
+    if mean is None:
+        mean = names.vectors.mean(0)
     table = _unit(names.vectors - mean)
     queries = _unit(student[of] - mean)
     similar = queries @ table.T
@@ -136,7 +147,7 @@ class Teaching:
     """Where the lessons come from."""
 
     data: Path
-    """Folder that holds ``clip_text`` and gaze folders such as ``sjtu_tis``."""
+    """Folder that holds ``clip_text``, gaze folders such as ``sjtu_tis``, and ``phrases`` if there."""
     tokenizer: Path
     """CLIP's ``tokenizer.json``; a CLIP text model as teacher brings its own."""
     texts: Path | None = None
@@ -175,11 +186,11 @@ def _distill(run: Run, teaching: Teaching, config: DistillConfig) -> Agreement:
     tokenizer = ClipTokenizer(tokenizer_file)
     model = compact_text_encoder(
         config.width, config.layers, config.heads,
-        vocabulary=tokenizer.end + 1, dimension=lessons.names.vectors.shape[1],
+        vocabulary=tokenizer.end + 1, dimension=lessons.mean.shape[0],
     )  # fmt: skip
     _initialise(model, texts)
     average = Average(model, config.ema)
-    mean = torch.from_numpy(lessons.names.vectors.mean(0))
+    mean = torch.from_numpy(lessons.mean)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -214,11 +225,10 @@ def _distill(run: Run, teaching: Teaching, config: DistillConfig) -> Agreement:
                 average.update(model)
                 losses.append(float(loss.detach()))
                 display.step(epoch, {"loss": losses[-1]})
-            held, known = _measured(average.model, tokenizer, lessons)
             run.log.info(
-                "epoch %d/%d loss %.4f held-out: %s; trained: %s (%.0f s)",
-                epoch + 1, config.epochs, float(np.mean(losses)), _text(held), _text(known),
-                time.monotonic() - started,
+                "epoch %d/%d loss %.4f %s (%.0f s)",
+                epoch + 1, config.epochs, float(np.mean(losses)),
+                _text(_measured(average.model, tokenizer, lessons)), time.monotonic() - started,
             )  # fmt: skip
             run.save_state(
                 model=model.state_dict(),
@@ -230,8 +240,9 @@ def _distill(run: Run, teaching: Teaching, config: DistillConfig) -> Agreement:
     save_text_encoder(average.model, run.folder / "text_encoder")
     with writing(run.folder / "text_encoder" / "tokenizer.json") as temporary:
         temporary.write_bytes(tokenizer_file.read_bytes())
-    held, _ = _measured(average.model, tokenizer, lessons)
-    return held
+    measured = _measured(average.model, tokenizer, lessons)
+    run.log.info("saved: %s", _text(measured))
+    return measured.get("names, held out", {})
 
 
 def _lessons(run: Run, teaching: Teaching, config: DistillConfig, *, kept: bool) -> tuple[Lessons, Path]:
@@ -256,21 +267,28 @@ def _lessons(run: Run, teaching: Teaching, config: DistillConfig, *, kept: bool)
     return Lessons.load(lessons_file), tokenizer_file
 
 
-def _sentence_teacher(config: DistillConfig) -> Callable[[TextVectors], SentenceTeacher]:
+def _sentence_teacher(config: DistillConfig) -> Callable[[TextVectors, Floats], SentenceTeacher]:
     features = sentence_features(Path(config.sentence_model), bfloat16=config.bfloat16)
-    return lambda names: SentenceTeacher(names, features)
+    return lambda names, weights: SentenceTeacher(names, features, weights)
 
 
 def _measured(
     model: CLIPTextModelWithProjection, tokenizer: ClipTokenizer, lessons: Lessons
-) -> tuple[Agreement, Agreement]:
-    """Agreement on held-out and on trained names."""
-    student = encode_texts(model, tokenizer, lessons.names.texts)
-    return (
-        agreement(student, lessons.names, lessons.held_out),
-        agreement(student, lessons.names, ~lessons.held_out),
+) -> dict[str, Agreement]:
+    """Agreement on held-out and on trained names, of each table among its own names."""
+    scores = {}
+    for table in ("names", "imagenet"):
+        of = lessons.true.of_table(table)
+        if of.any():
+            names, held_out = lessons.true.texts.where(of), lessons.held_out[of]
+            student = encode_texts(model, tokenizer, names.texts)
+            for part, chosen in (("held out", held_out), ("trained", ~held_out)):
+                scores[f"{table}, {part}"] = agreement(student, names, chosen, mean=lessons.mean)
+    return {part: score for part, score in scores.items() if score}
+
+
+def _text(scores: dict[str, Agreement]) -> str:
+    return "; ".join(
+        f"{part}: " + ", ".join(f"{name} {value:.3f}" for name, value in score.items())
+        for part, score in scores.items()
     )
-
-
-def _text(scores: Agreement) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items()) or "none"

@@ -25,7 +25,7 @@ class DistillConfig:
     """Peak of the one-cycle schedule (AdamW)."""
     weight_decay: float = 0.01
     name_repeats: int = 4
-    """How often a true CLIP vector of a name is shown per epoch; any other text is shown once."""
+    """How often a text with a true CLIP vector is shown per epoch; any other text is shown once."""
     split_tokens: float = 0.1
     """Share of merges of byte-pair encoding that are undone at random in half of the batches, so that rare
     pieces of words are trained too."""
@@ -41,8 +41,8 @@ class DistillConfig:
     """Two-word names with the first word of another ("a baseball pot"); likewise."""
     described: int = 25000
     """Names with a look, a number or a place ("two red kites on the left"); likewise."""
-    described_words: int = 22000
-    """Words of the vocabulary in such phrases, each in one at most; likewise."""
+    described_words: int = 44000
+    """Words of the vocabulary in such phrases, each as often as any other; likewise."""
     compounds: int = 10000
     """Two names joined ("a man and a dog")."""
     attribute: float = 0.15

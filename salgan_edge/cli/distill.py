@@ -16,7 +16,7 @@ _PACKAGES = ("torch", "transformers", "safetensors", "onnx", "onnxscript")
 
 def distill(
     data: Annotated[
-        Path, typer.Option(help="Folder that holds clip_text, and gaze folders such as sjtu_tis.")
+        Path, typer.Option(help="Folder that holds clip_text, gaze folders such as sjtu_tis, and phrases.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")] = Path("runs/text"),
     teacher: Annotated[

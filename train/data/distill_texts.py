@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from salgan_edge.train.data.text_vectors import name_variants
+from salgan_edge.train.data.text_vectors import same_wording
 
 from salgan_edge import contract
 from salgan_edge.tokenizer import ClipTokenizer
@@ -25,27 +25,27 @@ __all__ = ["DistillTexts", "merged_from", "split_tokens"]
 
 
 class DistillTexts:
-    """Texts and their vectors: names often and in variants, all others once per epoch.
+    """Texts and their vectors: true ones often and with other articles, all others once per epoch.
 
     Args:
-        lessons: what is taught; names that are held out are left out.
+        lessons: what is taught; what is held out is left out.
         tokenizer_file: CLIP's ``tokenizer.json``.
         config: see `DistillConfig`.
     """
 
     def __init__(self, lessons: Lessons, tokenizer_file: Path, config: DistillConfig) -> None:
-        names, others = lessons.names.where(~lessons.held_out), lessons.others
-        self.targets = np.concatenate([names.vectors, others.vectors])
-        """Teacher vectors (n, d) of the names and then of the others."""
-        self.weights = np.concatenate([np.ones(len(names), np.float32), lessons.weights])
+        true, others = lessons.true.where(~lessons.held_out), lessons.others
+        self.targets = np.concatenate([true.texts.vectors, others.vectors])
+        """Teacher vectors (n, d) of the true texts and then of the others."""
+        self.weights = np.concatenate([true.weights, lessons.weights])
         self._tokenizer = ClipTokenizer(tokenizer_file)
-        self._ids = [[self._tokens(variant) for variant in name_variants(name)] for name in names.texts] + [
-            [self._tokens(text)] for text in others.texts
-        ]
+        self._ids = [
+            [self._tokens(variant) for variant in same_wording(text)] for text in true.texts.texts
+        ] + [[self._tokens(text)] for text in others.texts]
         self._parts = merged_from(tokenizer_file)
         self._split_share = config.split_tokens
         self._order = np.concatenate(
-            [np.repeat(np.arange(len(names)), config.name_repeats), np.arange(len(names), len(self._ids))]
+            [np.repeat(np.arange(len(true)), config.name_repeats), np.arange(len(true), len(self._ids))]
         )
         self._lengths = np.array([len(ids[0]) for ids in self._ids])
         self.steps = -(-len(self._order) // config.batch_size)

@@ -1,11 +1,12 @@
 """What a text encoder is taught: texts with the vectors that a teacher gives them.
 
-Two kinds of teacher: a ``clip_text`` folder of precomputed vectors, true ones of names and
-estimated ones of other texts, and a CLIP text model, whose vectors are all true.
+Two kinds of teacher: a ``clip_text`` folder of precomputed vectors, true ones of names in several
+wordings and estimated ones of other texts, and a CLIP text model, whose vectors are all true.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,10 +15,12 @@ import numpy as np
 from salgan_edge.train.data import phrases, text_vectors
 from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
 from salgan_edge.train.data.gaze import GazeFolder
-from salgan_edge.train.data.text_vectors import TextVectors
+from salgan_edge.train.data.sentence_teacher import WordingSteps
+from salgan_edge.train.data.text_vectors import TextVectors, TrueTexts
 
 from salgan_edge.errors import DataError
 from salgan_edge.files import writing
+from salgan_edge.gaze.phrases import PhraseSet, wordings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,26 +36,36 @@ __all__ = ["Lessons", "lessons_of_model", "precomputed_lessons", "read_texts"]
 
 _LEAST = 0.3
 """Weight of the least sure estimate against a true vector."""
+_STEPPED = 0.8
+"""Weight of a name's vector that was led to another wording."""
 
 
 @dataclass(frozen=True)
 class Lessons:
     """Texts and vectors to distil from and to measure on."""
 
-    names: TextVectors
-    """Names with true vectors: trained on, or held out."""
+    true: TrueTexts
+    """Texts with true vectors: trained on, or held out."""
     held_out: npt.NDArray[np.bool_]
-    """Which names are only measured; neither they nor their variants are among `others`."""
+    """Which true texts are only measured; what they name is among `others` in no wording."""
     others: TextVectors
     """Other texts to train on."""
     weights: Floats
-    """Weight of each of the others in the loss, from 0 to 1; a name weighs 1."""
+    """Weight of each of the others in the loss, from 0 to 1."""
+
+    @property
+    def mean(self) -> Floats:
+        """Mean (d,) of the 1,585 names' vectors, about which directions are learnt and measured."""
+        mean: Floats = self.true.texts.vectors[self.true.of_table("names")].mean(0)
+        return mean
 
     def save(self, path: Path) -> None:
         """Write all to an ``.npz`` file, vectors as float16."""
         with writing(path) as temporary:
             np.savez(
-                temporary, names=_strings(self.names.texts), name_vectors=self.names.vectors.astype(np.float16),
+                temporary, true=_strings(self.true.texts.texts),
+                true_vectors=self.true.texts.vectors.astype(np.float16), wordings=_strings(self.true.wordings),
+                true_weights=self.true.weights, tables=_strings(self.true.tables),
                 held_out=self.held_out, texts=_strings(self.others.texts),
                 vectors=self.others.vectors.astype(np.float16), weights=self.weights,
             )  # fmt: skip
@@ -62,7 +75,12 @@ class Lessons:
         """Read what `save` wrote."""
         with np.load(path) as file:
             return cls(
-                TextVectors(file["names"].tolist(), _unit(file["name_vectors"].astype(np.float32))),
+                TrueTexts(
+                    TextVectors(file["true"].tolist(), _unit(file["true_vectors"].astype(np.float32))),
+                    file["wordings"].tolist(),
+                    file["true_weights"],
+                    file["tables"].tolist(),
+                ),
                 file["held_out"],
                 TextVectors(file["texts"].tolist(), _unit(file["vectors"].astype(np.float32))),
                 file["weights"],
@@ -72,18 +90,19 @@ class Lessons:
 def precomputed_lessons(
     data: Path,
     config: DistillConfig,
-    sentences: Callable[[TextVectors], SentenceTeacher] | None,
+    sentences: Callable[[TextVectors, Floats], SentenceTeacher] | None,
     texts: Sequence[str] = (),
 ) -> Lessons:
     """Lessons of the folder ``clip_text`` in `data`.
 
     Args:
-        data: folder that holds ``clip_text`` and ``sjtu_tis``.
+        data: folder that holds ``clip_text`` and ``sjtu_tis``; texts of photos in ``phrases`` are
+            taught too where that is there.
         config: how many phrases to make.
-        sentences: makes an estimator from the names to train on. It estimates words and captions
-            anew and phrases besides; without it the folder's own estimates are used. If those were
-            fitted on all names, as the project's were, the plurals of held-out names give them
-            away, and agreement on held-out names is too good.
+        sentences: makes an estimator from the names "a X" to train on and their weights. It estimates
+            words and captions anew and phrases besides, each in its own wording; without it the
+            folder's own estimates are used. If those were fitted on all names, as the project's were,
+            the plurals of held-out names give them away, and agreement on held-out names is too good.
         texts: further texts to teach.
 
     Raises:
@@ -91,10 +110,11 @@ def precomputed_lessons(
     """
     random = np.random.default_rng(config.seed)
     folder = data / "clip_text"
-    names = text_vectors.true_vectors(folder)
-    held_out = text_vectors.held_out(names, config.held_out)
-    known = names.where(~held_out)
-    mean = names.vectors[~held_out].mean(0)
+    true = text_vectors.all_true_vectors(folder)
+    held_out = text_vectors.held_out_things(true, config.held_out)
+    known = true.where(~held_out)
+    names = known.where(known.in_wording(text_vectors.NAME)).texts
+    steps = WordingSteps(known)
     words = text_vectors.estimated_words(folder)
     unseen = _unseen(data)
     captions = text_vectors.estimated_captions(folder, without=unseen)
@@ -107,20 +127,39 @@ def precomputed_lessons(
         estimated = _joined(words, captions)
         sure = np.ones(len(estimated), np.float32)
     else:
-        made = _phrases(known.texts, words.texts, captions.texts, config, random)
-        taught = list(dict.fromkeys([*words.texts, *captions.texts, *texts, *made]))
-        vectors, sure = sentences(known).estimate(taught)
+        made = _phrases(names.texts, words.texts, captions.texts, config, random)
+        taught = [*words.texts, *captions.texts, *texts, *_of_photos(data), *made]
+        taught = list(dict.fromkeys(taught))
+        vectors, sure = sentences(*steps.as_names(known)).estimate(taught)
+        vectors = steps.reworded(vectors, [text_vectors.wording_of(text) for text in taught])
         estimated = TextVectors(taught, vectors)
-    estimated = with_attributes(estimated, names, mean, config.attribute)
-    pair_texts, pairs = phrases.compounds(known.texts, config.compounds, random)
-    offsets = known.vectors - mean
+    listed = true.of_table("names")
+    mean = true.texts.vectors[listed & ~held_out].mean(0)
+    estimated = with_attributes(estimated, true.texts.where(listed), mean, config.attribute)
+    stepped, trusted = steps.missing(known)
+    better = set(stepped.texts)
+    new = np.array([text not in better for text in estimated.texts], bool)
+    estimated, sure = estimated.where(new), sure[new]
+    both = _compounds(names, mean, config.compounds, random)
+    others = _joined(_joined(estimated, stepped), both)
+    weights = np.concatenate([_LEAST + (1 - _LEAST) * sure, _STEPPED * trusted, np.ones(len(both))]).astype(
+        np.float32
+    )
+    keep = _allowed(others.texts, known, true.texts.where(held_out).texts, unseen)
+    # What nobody noted the prompt of teaches by way of the steps alone.
+    noted = ~true.in_wording(text_vectors.UNKNOWN)
+    return Lessons(true.where(noted), held_out[noted], others.where(keep), weights[keep])
+
+
+def _compounds(names: TextVectors, mean: Floats, count: int, random: np.random.Generator) -> TextVectors:
+    """Pairs of names, each with the sum of both about the mean.
+
+    The sum of two unlike names lies nearer to the mean than either: half of it, grown by sqrt(2).
+    """
+    texts, pairs = phrases.compounds(names.texts, count, random)
+    offsets = names.vectors - mean
     joined = np.array([offsets[a] + offsets[b] for a, b in pairs], np.float32).reshape(-1, len(mean))
-    # The sum of two unlike names lies nearer to the mean than either: half of it, grown by sqrt(2).
-    both = TextVectors(pair_texts, _unit(joined / 2**0.5 + mean))
-    others = _joined(estimated, both)
-    weights = np.concatenate([_LEAST + (1 - _LEAST) * sure, np.ones(len(both))]).astype(np.float32)
-    keep = _allowed(others.texts, names.where(held_out).texts, unseen)
-    return Lessons(names, held_out, others.where(keep), weights[keep])
+    return TextVectors(texts, _unit(joined / 2**0.5 + mean))
 
 
 def lessons_of_model(
@@ -148,14 +187,15 @@ def lessons_of_model(
         if table.is_file()
         else [class_prompt(name) for name in dict.fromkeys((*COCO_CLASSES, *vocabulary))]
     )
-    named = TextVectors(names, encode(names))
-    held_out = text_vectors.held_out(named, config.held_out)
-    known = named.where(~held_out).texts
+    named = TrueTexts.of_names(TextVectors(names, encode(names)))
+    held_out = text_vectors.held_out_things(named, config.held_out)
+    known = named.where(~held_out).texts.texts
     captions = [*_captions(data), *texts]
-    made = [*vocabulary, *captions, *_phrases(known, vocabulary, captions, config, random)]
+    made = [*vocabulary, *captions, *_of_photos(data), *_phrases(known, vocabulary, captions, config, random)]
+    made += [text_vectors.reworded(n, w) for n in known for w in (text_vectors.BARE, text_vectors.PHOTO)]
     made += phrases.compounds(known, config.compounds, random)[0]
     made = list(dict.fromkeys(made))
-    keep = _allowed(made, named.where(held_out).texts, _unseen(data))
+    keep = _allowed(made, named.where(~held_out), named.texts.where(held_out).texts, _unseen(data))
     kept = [text for text, allowed in zip(made, keep, strict=True) if allowed]
     return Lessons(named, held_out, TextVectors(kept, encode(kept)), np.ones(len(kept), np.float32))
 
@@ -206,7 +246,10 @@ def _phrases(
     """Phrases made of names, words and captions; a held-out name may be a part of one."""
     things = [text_vectors.bare_name(name) for name in names]
     readable = [word for word in words if re.fullmatch(r"[a-z]{3,}", word)]
-    chosen = random.permutation(np.array(readable, np.str_))[: config.described_words]
+    # Every word as often as any other, give or take one.
+    chosen = np.resize(
+        random.permutation(np.array(readable, np.str_)), config.described_words if readable else 0
+    )
     return [
         *(phrases.spans(captions, config.spans, random) if captions else ()),
         *phrases.recombined(names, config.recombined, random),
@@ -225,13 +268,45 @@ def _unseen(data: Path) -> set[str]:
     return {pair.text for folder in _gaze(data) for pair in folder.pairs if pair.split != "train"}
 
 
+def _of_photos(data: Path) -> list[str]:
+    """Texts that name things in photos: those of training photos, from the tables in ``phrases``."""
+    folder = data / "phrases"
+    tables = [
+        *sorted(folder.glob("labels.csv")),
+        *sorted(path.parent for path in folder.glob("*/phrases.csv")),
+    ]
+    found = [
+        text
+        for table in tables
+        for phrases_of_photo in PhraseSet(table, data).select("train").values()
+        for text in wordings(phrases_of_photo)
+    ]
+    return list(dict.fromkeys(found))
+
+
 def _gaze(data: Path) -> list[GazeFolder]:
-    return [GazeFolder(path.parent) for path in sorted(data.glob("*/pairs.csv"))]
+    """Gaze folders with texts; those of free viewing alone are not opened."""
+    return [GazeFolder(path.parent) for path in sorted(data.glob("*/pairs.csv")) if _has_text(path)]
 
 
-def _allowed(texts: Sequence[str], held_out: Sequence[str], unseen: set[str]) -> npt.NDArray[np.bool_]:
-    secret = {variant for name in held_out for variant in text_vectors.name_variants(name)}
-    return np.array([text not in secret and text not in unseen for text in texts], bool)
+def _has_text(pairs: Path) -> bool:
+    with pairs.open(newline="", encoding="utf-8-sig") as file:
+        return any(row.get("text") for row in csv.DictReader(file))
+
+
+def _allowed(
+    texts: Sequence[str], known: TrueTexts, held_out: Sequence[str], unseen: set[str]
+) -> npt.NDArray[np.bool_]:
+    """Which texts may be taught: no held-out thing in any wording, no text of an unseen photo, no true text."""
+    secret = {text_vectors.thing_key(name) for name in held_out}
+    given = set(known.where(~known.in_wording(text_vectors.UNKNOWN)).texts.texts)
+    return np.array(
+        [
+            text not in unseen and text not in given and text_vectors.thing_key(text) not in secret
+            for text in texts
+        ],
+        bool,
+    )
 
 
 def _joined(first: TextVectors, second: TextVectors) -> TextVectors:
