@@ -14,11 +14,11 @@ from salgan_edge.train.data import text_vectors  # noqa: E402
 from salgan_edge.train.data.gaze import GazeFolder  # noqa: E402
 from salgan_edge.train.data.objects import Detection  # noqa: E402
 from salgan_edge.train.data.samples import TrainingSet, _mixed  # noqa: E402
-from salgan_edge.train.data.split import third  # noqa: E402
 from salgan_edge.train.networks.paper import PaperGenerator  # noqa: E402
 from salgan_edge.train.teach import Teachers, soften  # noqa: E402
 
 from salgan_edge.errors import CheckpointError  # noqa: E402
+from salgan_edge.gaze.split import third  # noqa: E402
 
 
 @pytest.fixture

@@ -26,8 +26,7 @@ from salgan_edge.train.data.augment import draw_view  # noqa: E402
 from salgan_edge.train.data.coco import COCO_CLASSES  # noqa: E402
 from salgan_edge.train.data.gaze import GazeFolder, photos  # noqa: E402
 from salgan_edge.train.data.objects import Detection, object_map, prompts_for  # noqa: E402
-from salgan_edge.train.data.samples import Batch, TrainingSet, _mirrored, to_grid  # noqa: E402
-from salgan_edge.train.data.split import split_names  # noqa: E402
+from salgan_edge.train.data.samples import Batch, TrainingSet, to_grid  # noqa: E402
 from salgan_edge.train.ema import Average  # noqa: E402
 from salgan_edge.train.gan import Gan, train_step  # noqa: E402
 from salgan_edge.train.loop import Sources, TrainingInterrupted, train  # noqa: E402
@@ -40,6 +39,8 @@ from salgan_edge.train.setup import load_data, make_discriminator, make_encoder 
 
 from salgan_edge import cli  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError, DeviceError  # noqa: E402
+from salgan_edge.gaze.phrases import mirrored  # noqa: E402
+from salgan_edge.gaze.split import split_names  # noqa: E402
 from salgan_edge.images import read_image  # noqa: E402
 
 # Splits and data
@@ -135,7 +136,7 @@ def test_object_prompts():
 
 
 def test_mirrored_text():
-    assert _mirrored("the dog on the left of the right lamp") == "the dog on the right of the left lamp"
+    assert mirrored("the dog on the left of the right lamp") == "the dog on the right of the left lamp"
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -235,12 +236,12 @@ def test_recipes_and_settings():
     assert (paper.epochs, paper.batch_size, paper.learning_rate) == (50, 32, 0.002)
     assert (paper.beta1, paper.beta2, paper.preset, paper.discriminator) == (0.5, 0.999, "paper", "map")
     assert paper.content_weights() == {"bce": 1.0}
-    assert recipe("edge") == TrainConfig()
+    assert recipe("small") == TrainConfig()
     assert TrainConfig().content_weights() == {"kl": 1.0, "cc": 1.0}
     settings = parse_settings(["epochs=5", " kl = 0.5", "extra_data=False", "text_cast=integer"])
     assert settings == {"epochs": 5, "kl": 0.5, "extra_data": False, "text_cast": "integer"}
     assert changed(TrainConfig(), **settings).text_cast == "integer"
-    with pytest.raises(ValueError, match="no recipe 'gan'; there are edge, edge-gan, paper"):
+    with pytest.raises(ValueError, match="no recipe 'gan'; there are default, small, edge-gan, paper"):
         recipe("gan")
 
 
@@ -359,7 +360,7 @@ def test_fixations_follow_the_photo(gaze_data):
 
 # Whole runs
 
-SETTINGS = {"size": 64, "epochs": 2, "batch_size": 4, "prompts": 4, "backbone_rate": 0.1}
+SETTINGS = {"size": 64, "epochs": 2, "batch_size": 4, "prompts": 4, "human_repeats": 1, "backbone_rate": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -600,8 +601,8 @@ def test_command_refuses_bad_settings(gaze_data, monkeypatch, capsys, tmp_path, 
 
 def test_command_trains_is_interrupted_and_goes_on(sources, monkeypatch, capsys, tmp_path):
     arguments = [
-        "train", "--data", sources.data, "--text-encoder", sources.text_encoder, "--from", sources.start,
-        "--output", tmp_path / "my run", "--size", 64, "--epochs", 1, "--set", "prompts=4", "--set", "batch_size=4",
+        "train", "--data", sources.data, "--text-encoder", sources.text_encoder, "--from", sources.start, "--recipe", "small",
+        "--output", tmp_path / "my run", "--size", 64, "--epochs", 1, "--set", "prompts=4", "--set", "batch_size=4", "--set", "human_repeats=1",
         "--accelerator", "cpu",
     ]  # fmt: skip
     with monkeypatch.context() as patch:

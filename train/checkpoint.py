@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Description", "build", "load_generator", "save_generator"]
 
 _KEY = "salgan_edge"
+_HALF = ("eyes.", "eye_query.")
 _LONGEST = 400
 """Characters of a reason in a message."""
 
@@ -70,8 +71,14 @@ def build(description: Description) -> EdgeGenerator | PaperGenerator:
 
 
 def save_generator(model: nn.Module, description: Description, path: Path) -> None:
-    """Write weights and description as one safetensors file."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    """Write weights and description as one safetensors file.
+
+    The second backbone and what reads it are written in half precision, in which bundles store them.
+    """
+    tensors = {
+        name: (tensor.half() if name.startswith(_HALF) else tensor).detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     with writing(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: json.dumps(asdict(description))})
 

@@ -32,6 +32,10 @@ class TrainConfig:
     """Which network."""
     fusion: Literal["inner+film", "inner", "film", "concat"] = "inner+film"
     """How text joins the image (`edge`): inner products, FiLM, both, or the paper's concatenation."""
+    eyes: Literal["none", "lite0"] = "none"
+    """A second, frozen backbone (`edge`): EfficientNet-Lite0, which knows ImageNet's thousand things."""
+    fine_keys: bool = False
+    """Whether texts also ask the features of the fine grid (`edge`)."""
     size: int = 256
     """Side of the square input in pixels; a multiple of 32 (`edge`) or 2 (`paper`)."""
 
@@ -48,9 +52,17 @@ class TrainConfig:
     result can teach about them what it did not learn by heart."""
     extra_data: bool = True
     """Whether the free-viewing sets beside ``sjtu_tis`` are mixed in."""
+    phrases: bool = True
+    """Whether texts with boxes are learned (``phrases/labels.csv``, public sets), where there are any."""
+    without: str = ""
+    """Names of data sets to leave out, separated by commas; ``labels`` means ``labels.csv``."""
+    human_repeats: int = 2
+    """How often each photo of ``sjtu_tis`` is drawn in an epoch."""
+    composites: int = 600
+    """Made-up photos in an epoch, where there are photos of single things to make them of."""
     batch_size: int = 16
     """Photos (or pairs) per step, over all processes; each photo comes with `prompts` prompts."""
-    prompts: int = 5
+    prompts: int = 7
     """Prompts per photo and step, so that one pass of the backbone serves several texts."""
     augment: float = 0.4
     """Share of the draws in which the photo is cropped, turned and stretched."""
@@ -70,11 +82,16 @@ class TrainConfig:
     """Standard deviation of Gaussian noise on each entry of a text vector."""
     text_cast: Literal["float", "integer"] = "float"
     """``integer`` repeats a mistake of the reference implementation, for comparison: see `cast_text`."""
-    object_target: Literal["gaze", "box"] = "gaze"
-    """Where in a named object's box people are taken to look: ``box`` in its middle, ``gaze`` where
-    they look when told nothing, as far as that says something (see `objects.object_map`)."""
+    object_target: Literal["people", "gaze", "box"] = "people"
+    """Where people are taken to look who are told what a detector found: ``people`` as measured on
+    searchers (see `objects.box_map`), ``box`` in the middle of its box, ``gaze`` where they look in it
+    when told nothing, as far as that says something (see `objects.object_map`)."""
     object_weight: float = 0.5
     """Loss weight of an object prompt against a pair with human gaze."""
+    named_prompts: int = 4
+    """Most texts with boxes that are drawn for a photo."""
+    named_weight: float = 0.5
+    """Loss weight of a text with boxes against a pair with human gaze."""
     teacher_share: float = 0.5
     """Share of the teachers' maps in the targets, where there are teachers."""
     free_view_weight: float = 0.5
@@ -146,7 +163,19 @@ class TrainConfig:
 
     def network_arguments(self) -> dict[str, int | str]:
         """Arguments of the network's class that its checkpoint must know."""
-        return {"size": self.size} if self.preset == "paper" else {"size": self.size, "fusion": self.fusion}
+        if self.preset == "paper":
+            return {"size": self.size}
+        arguments: dict[str, int | str] = {"size": self.size, "fusion": self.fusion}
+        # What older checkpoints do not know is named only where it is asked for.
+        if self.eyes != "none":
+            arguments["eyes"] = self.eyes
+        if self.fine_keys:
+            arguments["fine_keys"] = True
+        return arguments
+
+    def left_out(self) -> frozenset[str]:
+        """The names in `without`."""
+        return frozenset(name.strip() for name in self.without.split(",") if name.strip())
 
     def content_weights(self) -> dict[str, float]:
         """Terms of the content loss that count, with their weights."""
@@ -154,7 +183,7 @@ class TrainConfig:
 
 
 _POSITIVE = (
-    "size", "epochs", "batch_size", "prompts", "learning_rate", "discriminator_learning_rate", "alpha", "warmup",
+    "size", "epochs", "batch_size", "prompts", "human_repeats", "learning_rate", "discriminator_learning_rate", "alpha", "warmup",
 )  # fmt: skip
 _SHARES = (
     "ema", "beta1", "beta2", "dropout", "augment", "crop", "zoom_out", "colour", "drop_words", "teacher_share",

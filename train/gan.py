@@ -188,8 +188,11 @@ def _optimizer(
     generator: EdgeGenerator | PaperGenerator, config: TrainConfig, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     backbone = generator.pretrained() if isinstance(generator, EdgeGenerator) else []
-    in_backbone = {id(parameter) for parameter in backbone}
-    head = [parameter for parameter in generator.parameters() if id(parameter) not in in_backbone]
+    frozen = generator.frozen() if isinstance(generator, EdgeGenerator) else []
+    elsewhere = {id(parameter) for parameter in (*backbone, *frozen)}
+    head = [parameter for parameter in generator.parameters() if id(parameter) not in elsewhere]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
     for parameter in backbone:
         parameter.requires_grad_(config.backbone_rate > 0)
     # The schedule divides by the rates, so that of a frozen backbone is not quite zero.

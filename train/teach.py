@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from salgan_edge.train.checkpoint import load_generator
-from salgan_edge.train.data.split import third
 from salgan_edge.train.networks.edge import EdgeGenerator
 
 from salgan_edge.errors import CheckpointError
 from salgan_edge.files import writing
+from salgan_edge.gaze.split import third
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,9 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
     Raises:
         CheckpointError: a teacher does not fit, or none is left to teach about a photo.
     """
-    names = [photo.name for photo in training.photos]
+    # Photos without gaze have their free viewing from teachers already.
+    photos = [photo for photo in training.photos if photo.free_weight is None]
+    names = [photo.name for photo in photos]
     kept: dict[str, Floats] = {}
     if cache.exists():
         with np.load(cache) as file:
@@ -113,7 +115,7 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
     if set(kept) != set(names):
         ensemble = Teachers(teachers)
         kept = {}
-        for photo in training.photos:
+        for photo in photos:
             _, vectors, domains = training.questions(photo)
             side = photo.gaze[0][1].shape[0]
             models = ensemble.about(photo.name.split("/")[-1])
@@ -126,5 +128,5 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
         with writing(cache) as temporary:
             # The annotation gives all names that are not its own the type of a switch.
             np.savez(temporary, **kept)  # type: ignore[arg-type]
-    for photo in training.photos:
+    for photo in photos:
         training.soften(photo, kept[photo.name].astype(np.float32), share)

@@ -1,4 +1,4 @@
-"""Validation while training: CC by condition, `guide` and the content loss, on the network's own grid.
+"""Validation while training: CC by condition, `guide`, the content loss and pointing, on the network's own grid.
 
 Figures to report come from `salgan-edge evaluate`, which runs the exported bundle at full size.
 """
@@ -27,9 +27,17 @@ if TYPE_CHECKING:
     from salgan_edge.train.networks.edge import EdgeGenerator
     from salgan_edge.train.networks.paper import PaperGenerator
 
+    from salgan_edge.gaze.phrases import Box, PhraseSet
+
     Floats = npt.NDArray[np.float32]
 
 __all__ = ["Validation"]
+
+
+_MARGIN = 0.02
+"""By which boxes are widened, as a share of the photo's sides."""
+_LARGEST = 0.6
+"""Things that cover more of the photo than this are no test of pointing."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,19 @@ class _Photo:
     """Counts (N, grid, grid)."""
 
 
+@dataclass(frozen=True)
+class _Labelled:
+    """One photo with N named things."""
+
+    pixels: npt.NDArray[np.uint8]
+    text: torch.Tensor
+    """(N, dimension)."""
+    kinds: list[str]
+    boxes: list[tuple[Box, ...]]
+
+
 class Validation:
-    """The validation split of one gaze folder, ready to be scored again and again."""
+    """The validation split of one gaze folder and of texts with boxes, ready to be scored again and again."""
 
     def __init__(
         self,
@@ -56,8 +75,10 @@ class Validation:
         encode: Callable[[Sequence[str]], Floats],
         config: TrainConfig,
         grid: int,
+        labels: PhraseSet | None = None,
     ) -> None:
         self._config = config
+        self._labelled = [] if labels is None else _labelled(labels, resize, encode)
         self._photos = []
         for pairs in photos(folder.select("validation")).values():
             vectors = np.zeros((len(pairs), 512), np.float32)
@@ -99,7 +120,19 @@ class Validation:
         scores |= {condition: float(np.mean(values)) for condition, values in sorted(by_condition.items())}
         if opposed:
             scores["guide"] = guide(opposed)
+        scores |= self._pointing(model)
         return scores, float(torch.cat(losses).mean())
+
+    def _pointing(self, model: EdgeGenerator | PaperGenerator) -> dict[str, float]:
+        """Share of texts, by kind, whose map has its peak in a box of what they name."""
+        device = next(model.parameters()).device
+        hits: dict[str, list[bool]] = {}
+        for photo in self._labelled:
+            pixels = model.preprocess(torch.from_numpy(photo.pixels)[None].to(device))
+            maps = predict(model, pixels, photo.text[None].to(device)).map[0].cpu().numpy()
+            for kind, boxes, values in zip(photo.kinds, photo.boxes, maps, strict=True):
+                hits.setdefault(kind, []).append(_points_at(values, boxes))
+        return {kind: float(np.mean(found)) for kind, found in sorted(hits.items())}
 
     def _content_loss(self, predicted: Prediction, photo: _Photo) -> torch.Tensor:
         device = predicted.log_map.device
@@ -111,3 +144,27 @@ class Validation:
         for name, term in terms.items():
             total += weights[name] * term
         return total
+
+
+def _labelled(
+    labels: PhraseSet,
+    resize: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]],
+    encode: Callable[[Sequence[str]], Floats],
+) -> list[_Labelled]:
+    """The validation photos of a table, each text in its first wording."""
+    found = []
+    for name, phrases in labels.select("validation").items():
+        asked = [phrase for phrase in phrases if phrase.boxes and phrase.area <= _LARGEST]
+        if asked:
+            vectors = torch.from_numpy(encode([phrase.texts[0] for phrase in asked]))
+            kinds, boxes = [phrase.kind for phrase in asked], [phrase.boxes for phrase in asked]
+            found.append(_Labelled(resize(labels.image(name)), vectors, kinds, boxes))
+    return found
+
+
+def _points_at(values: Floats, boxes: Sequence[Box]) -> bool:
+    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    x, y = (column + 0.5) / values.shape[1], (row + 0.5) / values.shape[0]
+    return any(
+        x0 - _MARGIN <= x <= x1 + _MARGIN and y0 - _MARGIN <= y <= y1 + _MARGIN for x0, y0, x1, y1 in boxes
+    )

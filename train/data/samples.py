@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,15 +11,19 @@ import torch
 from salgan_edge.train.data.augment import draw_view, recoloured
 from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
 from salgan_edge.train.data.gaze import photos
-from salgan_edge.train.data.objects import object_map, prompts_for
+from salgan_edge.train.data.named import Named, texts_of
+from salgan_edge.train.data.objects import TARGETS, box_map, object_map, prompts_for
 from salgan_edge.train.losses import density
 from salgan_edge.train.networks.edge import DOMAINS
 
+from salgan_edge.gaze.phrases import mirrored
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     from salgan_edge.train.config import TrainConfig
+    from salgan_edge.train.data.composites import Composites
     from salgan_edge.train.data.gaze import GazeFolder
     from salgan_edge.train.data.objects import Detection
     from salgan_edge.train.data.text_vectors import TextVectors
@@ -34,8 +39,17 @@ _TRUE_VECTOR_SHARE = 0.4
 _TEACHER_SHARE = 0.25
 _MAP_DETAIL = 2
 """Cells of a stored map for each cell of the grid, so that a view that zooms in stays sharp."""
+_ABSENT_WEIGHT = 0.3
+"""Loss weight of a text about something absent, as a share of a named thing's."""
+_PASTED = 0.1
+"""Share of the draws of photos without texts of their own gaze in which things are pasted on them."""
+_COMPOSITE = "composite"
 _SHORTENED = 6
 _DROPPED = 0.2
+_SMALL_WORDS = frozenset(
+    ("the", "and", "with", "for", "from", "under", "behind", "next", "left", "right", "top", "bottom", "front", "middle", "far",
+     "near", "this", "that", "his", "her", "its", "two", "three", "one", "which", "who", "what", "into", "over", "above", "below")
+)  # fmt: skip
 
 
 @dataclass
@@ -49,6 +63,12 @@ class Photo:
     """RGB (S, S, 3), at least as large as the network's input."""
     gaze: list[tuple[str, Floats]]
     """Texts and human maps (G, G), finer than the grid; the empty text is free viewing and comes first."""
+    named: list[Named] = field(default_factory=list)
+    """Things that texts name in it, with their boxes."""
+    weight: float = 1.0
+    """Loss weight of its gaze."""
+    free_weight: float | None = None
+    """Loss weight of its free viewing, where that is another: a teacher's, not people's."""
     objects: dict[str, list[Detection]] = field(default_factory=dict)
     """Objects by class, of a fitting size."""
     seen: set[str] | None = None
@@ -80,7 +100,10 @@ class Batch:
 
 
 class TrainingSet:
-    """Draws batches: human pairs first, the free places filled with object prompts.
+    """Draws batches: human pairs first, then things that texts name, then objects that a detector found.
+
+    Photos of the first gaze folder come `human_repeats` times an epoch, the others once, and
+    `composites` made-up photos are added.
 
     Args:
         folders: gaze folders; their names are those of `DOMAINS`.
@@ -91,6 +114,10 @@ class TrainingSet:
         teacher: vectors that the encoder was distilled from, used for a share of the captions.
         config: see `TrainConfig`.
         grid: side of the target maps in cells.
+        named: things that texts name, by ``folder/photo``.
+        others: photos that no gaze folder has, brought to a square already, with free viewing that
+            was made up for them.
+        composites: makes photos of single things; None where there are none.
     """
 
     def __init__(
@@ -103,9 +130,14 @@ class TrainingSet:
         teacher: TextVectors,
         config: TrainConfig,
         grid: int,
+        *,
+        named: Mapping[str, list[Named]] = MappingProxyType({}),
+        others: Sequence[Photo] = (),
+        composites: Composites | None = None,
     ) -> None:
         self._config = config
         self._grid = grid
+        self._composites = composites
         self.photos: list[Photo] = []
         detail = _MAP_DETAIL * grid
         for folder in folders:
@@ -116,26 +148,41 @@ class TrainingSet:
                     domain=DOMAINS.index(folder.name),
                     pixels=resize(folder.image(name)),
                     gaze=[(pair.text, to_grid(folder.saliency_map(pair), detail)) for pair in ordered],
+                    named=named.get(f"{folder.name}/{name}", []),
+                    weight=1.0 if folder is folders[0] else config.free_view_weight,
                 )
                 if config.nss > 0:
                     photo.fixations = {
                         pair.text: folder.fixation_map(pair, (detail, detail)).astype(np.float32)
                         for pair in ordered
                     }
-                detected = detections.get(photo.name)
-                photo.seen = None if detected is None else {found.name for found in detected}
-                for found in detected or []:
-                    if _OBJECT_AREA[0] <= found.area <= _OBJECT_AREA[1]:
-                        photo.objects.setdefault(found.name, []).append(found)
                 self.photos.append(photo)
+        self._repeated = len(self.photos) if len(folders) == 1 else self._of_first(folders[0].name)
+        self.photos += others
+        for photo in self.photos:
+            detected = detections.get(photo.name)
+            photo.seen = None if detected is None else {found.name for found in detected}
+            for found in detected or []:
+                if _OBJECT_AREA[0] <= found.area <= _OBJECT_AREA[1]:
+                    photo.objects.setdefault(found.name, []).append(found)
+        # Free viewing of composites: nobody saw them, so it is that of the average photo.
+        self._mean_view = np.mean([photo.gaze[0][1] for photo in self.photos[: self._repeated]], axis=0)
+        self._mean_view = (self._mean_view / self._mean_view.max()).astype(np.float32)
         captions = {text for photo in self.photos for text, _ in photo.gaze if text}
-        captions |= {_mirrored(text) for text in captions}
+        captions |= {mirrored(text) for text in captions}
         texts = captions | {
             text for name in COCO_CLASSES for count in (1, 2, 3) for text in prompts_for(name, count)
         }
         for photo in self.photos:
             names = sorted(photo.objects)
             texts |= {_both(a, b) for a in names for b in names if a != b}
+        things = [thing for photo in self.photos for thing in photo.named]
+        things += composites.named if composites is not None else []
+        texts |= texts_of(things)
+        # Texts for photos in which they name nothing, each with its words.
+        self._elsewhere = [
+            (thing.texts[0], _words(thing.texts)) for photo in self.photos for thing in photo.named
+        ]
         ordered_texts = sorted(texts)
         self._vectors: dict[str, Floats] = dict(zip(ordered_texts, encode(ordered_texts), strict=True))
         self._shortened = (
@@ -148,8 +195,14 @@ class TrainingSet:
         self._dimension = true.vectors.shape[1]
 
     def batches(self, random: np.random.Generator) -> list[list[int]]:
-        """One epoch: indices of the photos of each step."""
-        order = random.permutation(len(self.photos))
+        """One epoch: indices of the photos of each step; those beyond `photos` are composites."""
+        extra = self._config.composites if self._composites is not None else 0
+        places = [
+            *range(len(self.photos)),
+            *(n for _ in range(self._config.human_repeats - 1) for n in range(self._repeated)),
+            *range(len(self.photos), len(self.photos) + extra),
+        ]
+        order = random.permutation(np.array(places))
         return [list(part) for part in np.array_split(order, max(1, len(order) // self._config.batch_size))]
 
     def questions(self, photo: Photo) -> tuple[list[str], Floats, npt.NDArray[np.int64]]:
@@ -184,59 +237,114 @@ class TrainingSet:
 
     def batch(self, chosen: Sequence[int], random: np.random.Generator) -> Batch:
         """Draw prompts, views, colours and noise for the chosen photos."""
-        rows = [self._draw(self.photos[index], random) for index in chosen]
+        rows = [self._draw(self._photo(index, random), random) for index in chosen]
         return Batch(
-            pixels=torch.from_numpy(np.stack([row[0] for row in rows])),
-            text=torch.from_numpy(np.stack([row[1] for row in rows])),
-            target=density(torch.from_numpy(np.stack([row[2] for row in rows]))),
-            weight=torch.from_numpy(np.stack([row[3] for row in rows])),
-            domain=torch.from_numpy(np.stack([self._domains(self.photos[index]) for index in chosen])),
-            fixations=torch.from_numpy(np.stack([row[4] for row in rows])) if self._config.nss > 0 else None,
+            pixels=torch.from_numpy(np.stack([row.pixels for row in rows])),
+            text=torch.from_numpy(np.stack([row.vectors for row in rows])),
+            target=density(torch.from_numpy(np.stack([row.targets for row in rows]))),
+            weight=torch.from_numpy(np.stack([row.weights for row in rows])),
+            domain=torch.from_numpy(np.stack([row.domains for row in rows])),
+            fixations=torch.from_numpy(np.stack([row.fixations for row in rows]))
+            if self._config.nss > 0
+            else None,
         )
 
-    def _draw(
-        self, photo: Photo, random: np.random.Generator
-    ) -> tuple[npt.NDArray[np.uint8], Floats, Floats, Floats, Floats]:
+    def _photo(self, index: int, random: np.random.Generator) -> Photo:
+        """The photo of an index, now and then with things pasted on it; or a composite."""
+        if index >= len(self.photos):
+            assert self._composites is not None
+            scene = self._composites.scene(random)
+            return Photo(_COMPOSITE, 0, scene.pixels, [("", self._mean_view)], scene.named, weight=0.0)
+        photo = self.photos[index]
+        if self._composites is None or len(photo.gaze) > 1 or random.random() >= _PASTED:
+            return photo
+        pasted = self._composites.paste(photo.pixels, photo.named, random)
+        if pasted is None:
+            return photo
+        # Nobody looked at this photo: its free viewing only lends the share that all targets have.
+        return Photo(photo.name, 0, pasted.pixels, photo.gaze[:1], pasted.named, weight=0.0)
+
+    def _draw(self, photo: Photo, random: np.random.Generator) -> _Drawn:
         config = self._config
         flip = bool(random.random() < 0.5)
-        drawn: list[tuple[Floats, Floats, float]] = []
         gaze = (
             photo.gaze
             if len(photo.gaze) <= config.prompts
             else [photo.gaze[0], *_some(photo.gaze[1:], random)]
-        )
-        human = 1.0 if photo.domain == 0 else config.free_view_weight
-        for text, target in gaze[: config.prompts]:
-            drawn.append((self._caption_vector(_mirrored(text) if flip else text, random), target, human))
+        )[: config.prompts]
+        drawn: list[tuple[Floats, Floats, float]] = []
+        for text, target in gaze:
+            vector = self._caption_vector(mirrored(text) if flip else text, random)
+            free = not text and photo.free_weight is not None
+            drawn.append((vector, target, photo.free_weight if free else photo.weight))  # type: ignore[arg-type]
+        # A composite has nothing else to ask.
+        most = config.prompts if photo.name == _COMPOSITE else config.named_prompts
+        room = min(most, config.prompts - len(drawn))
+        drawn += [self._named(photo, photo.named[n], flip, random)
+                  for n in random.permutation(len(photo.named))[:room]]  # fmt: skip
         while len(drawn) < config.prompts:
-            # Without a detector nothing is known of objects; the free place then counts nothing.
-            drawn.append(
-                (*drawn[0][:2], 0.0) if photo.seen is None else self._object(photo, photo.seen, random)
-            )
+            drawn.append(self._filling(photo, drawn[0], random))
         vectors = np.stack([vector for vector, _, _ in drawn])
         noise = random.normal(0, config.text_noise, vectors.shape).astype(np.float32)
         vectors = np.where(np.any(vectors != 0, axis=1, keepdims=True), vectors + noise, vectors)
-        # Fixations go through the same changes, behind the targets; none belong to object prompts.
+        # Fixations go through the same changes, behind the targets; none belong to boxes.
         maps = np.stack([target for _, target, _ in drawn])
         if photo.fixations:
-            counts = [photo.fixations[text] for text, _ in gaze[: config.prompts]]
+            counts = [photo.fixations[text] for text, _ in gaze]
             counts += [np.zeros_like(maps[0])] * (config.prompts - len(counts))
             maps = np.concatenate((maps, counts))
+        elif config.nss > 0:
+            maps = np.concatenate((maps, np.zeros_like(maps)))
         view = draw_view(config, random, mirrored=flip)
         seen = view.maps(maps, self._grid)
         # A view without any gaze says nothing: show the whole photo.
         if float(seen[: config.prompts].sum(axis=(1, 2)).min()) < 1:
             view = draw_view(config, random, mirrored=flip, whole=True)
             seen = view.maps(maps, self._grid)
-        pixels = recoloured(view.pixels(photo.pixels, config.size), config.colour, random)
-        weights = np.array([weight for _, _, weight in drawn], np.float32)
-        return pixels, vectors, seen[: config.prompts], weights, seen[config.prompts :]
+        domains = np.zeros(config.prompts, np.int64)
+        # The gaze's is its data set's; what boxes say is asked of the product.
+        domains[: len(gaze)] = photo.domain
+        return _Drawn(
+            pixels=recoloured(view.pixels(photo.pixels, config.size), config.colour, random),
+            vectors=vectors,
+            targets=seen[: config.prompts],
+            weights=np.array([weight for _, _, weight in drawn], np.float32),
+            domains=domains,
+            fixations=seen[config.prompts :],
+        )
 
-    def _domains(self, photo: Photo) -> npt.NDArray[np.int64]:
-        """Domain of each prompt (N,): the gaze's is its data set's, object prompts are the product's."""
-        domains = np.zeros(self._config.prompts, np.int64)
-        domains[: len(photo.gaze)] = photo.domain
-        return domains
+    def _of_first(self, name: str) -> int:
+        """Number of photos of the first data set, which come first."""
+        return sum(photo.name.startswith(f"{name}/") for photo in self.photos)
+
+    def _named(
+        self, photo: Photo, thing: Named, flip: bool, random: np.random.Generator
+    ) -> tuple[Floats, Floats, float]:
+        """What one of a thing's texts asks for."""
+        text = thing.texts[int(random.integers(len(thing.texts)))]
+        target = box_map(thing.boxes, photo.gaze[0][1], TARGETS["people"])
+        return self._text_vector(mirrored(text) if flip else text, random), target, self._config.named_weight
+
+    def _filling(
+        self, photo: Photo, first: tuple[Floats, Floats, float], random: np.random.Generator
+    ) -> tuple[Floats, Floats, float]:
+        """A prompt for a free place: a detected object, or something absent."""
+        absent = bool(random.random() < _ABSENT_SHARE)
+        if photo.named and self._elsewhere and (absent or photo.seen is None):
+            here = {word for thing in photo.named for word in _words(thing.texts)} | _words(photo.seen or ())
+            text, words = self._elsewhere[int(random.integers(len(self._elsewhere)))]
+            # Without a detector nothing is known of other objects; the free place then counts nothing.
+            weight = self._config.named_weight * _ABSENT_WEIGHT if not here & words else 0.0
+            return self._text_vector(text, random), photo.gaze[0][1], weight
+        if photo.seen is None:
+            return (*first[:2], 0.0)
+        return self._object(photo, photo.seen, random)
+
+    def _text_vector(self, text: str, random: np.random.Generator) -> Floats:
+        """The shipped encoder's vector, or the true one where it is known, for a share of the draws."""
+        if text in self._true and random.random() < _TRUE_VECTOR_SHARE:
+            return self._true[text]
+        return self._vectors[text]
 
     def _caption_vector(self, text: str, random: np.random.Generator) -> Floats:
         if not text:
@@ -270,12 +378,32 @@ class TrainingSet:
         return self._object_vector(name, len(boxes), random), target, weight
 
     def _target(self, boxes: list[Detection], free: Floats) -> Floats:
+        if self._config.object_target in TARGETS:
+            return box_map([found.box for found in boxes], free, TARGETS[self._config.object_target])
         return object_map(boxes, free, gaze=self._config.object_target == "gaze")
 
     def _object_vector(self, name: str, count: int, random: np.random.Generator) -> Floats:
         if random.random() < _TRUE_VECTOR_SHARE:
             return self._true[class_prompt(name)]
         return self._vectors[str(random.choice(prompts_for(name, count)))]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """One photo of a batch: what `Batch` holds, without the first axis."""
+
+    pixels: npt.NDArray[np.uint8]
+    vectors: Floats
+    targets: Floats
+    weights: Floats
+    domains: npt.NDArray[np.int64]
+    fixations: Floats
+
+
+def _words(texts: Iterable[str]) -> frozenset[str]:
+    """Words that may name things, without articles, places and plurals."""
+    words = (word.strip(".,").lower() for text in texts for word in text.split())
+    return frozenset(word.rstrip("s") for word in words if len(word) > 2 and word not in _SMALL_WORDS)
 
 
 def _mixed(target: Floats, predicted: Floats, share: float) -> Floats:
@@ -317,9 +445,3 @@ def _shortened(
 
 def _both(first: str, second: str) -> str:
     return f"{class_prompt(first)} and {class_prompt(second)}"
-
-
-def _mirrored(text: str) -> str:
-    """The text with left and right exchanged, as a mirrored photo wants it."""
-    swap = {"left": "right", "right": "left"}
-    return " ".join(swap.get(word, word) for word in text.split(" "))
