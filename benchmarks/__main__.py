@@ -143,8 +143,14 @@ def gate(
     from salgan_edge.benchmarks.gate import better, checks, compared_groups, to_text  # noqa: PLC0415
     from salgan_edge.benchmarks.machine import machine  # noqa: PLC0415
 
+    from salgan_edge.bundle import Bundle, default_bundle  # noqa: PLC0415
+
     taken = load(measured) if measured else None
-    reference = committed.nearest(taken.machine if taken else machine(), results or committed.RESULTS)
+    if taken is not None:
+        name = next((entry["name"] for entry in taken.bundles), committed.DEFAULT_NAME)
+    else:
+        name = Bundle.open(bundle or default_bundle()).manifest.name
+    reference = committed.nearest(taken.machine if taken else machine(), results or committed.RESULTS, name)
     typer.echo(
         f"committed: salgan-edge {reference.tool}, {reference.machine['name']}, {reference.date[:10]}",
         err=True,

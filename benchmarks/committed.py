@@ -13,14 +13,18 @@ from salgan_edge.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["RESULTS", "committed_files", "nearest", "newest", "place_of"]
+__all__ = ["DEFAULT_NAME", "RESULTS", "committed_files", "nearest", "newest", "place_of"]
 
 RESULTS = Path(__file__).parent / "results"
+DEFAULT_NAME = "clip-salgan-edge"
+"""What the manifest of the embedded default bundle calls it."""
 
 
 def place_of(record: Record, folder: Path = RESULTS) -> Path:
-    """Where a record belongs."""
-    return folder / record.tool / f"{record.machine['name']}.json"
+    """Where a record belongs; that of another bundle than the default one has its name in it."""
+    name = record.bundles[0]["name"] if record.bundles else DEFAULT_NAME
+    other = "" if name == DEFAULT_NAME else f"-{name.removeprefix(f'{DEFAULT_NAME}-')}"
+    return folder / record.tool / f"{record.machine['name']}{other}.json"
 
 
 def committed_files(folder: Path = RESULTS) -> dict[str, list[Path]]:
@@ -40,8 +44,10 @@ def newest(folder: Path = RESULTS) -> list[Record]:
     return [load(file) for files in list(committed_files(folder).values())[:1] for file in files]
 
 
-def nearest(machine: Mapping[str, Any], folder: Path = RESULTS) -> Record:
+def nearest(machine: Mapping[str, Any], folder: Path = RESULTS, name: str = DEFAULT_NAME) -> Record:
     """The record of the machine that is most like this one; of several, that of the newest version.
+
+    Records of a bundle of the same name come first.
 
     Alike is first the architecture, then the name (CPUs allowed, and model), the model, the number of CPUs
     and the instruction sets.
@@ -49,6 +55,7 @@ def nearest(machine: Mapping[str, Any], folder: Path = RESULTS) -> Record:
     Args:
         machine: of `salgan_edge.benchmarks.machine.machine`.
         folder: where results are kept.
+        name: of the bundle, as its manifest has it.
 
     Raises:
         InputError: there is no record, or a file is damaged.
@@ -59,7 +66,13 @@ def nearest(machine: Mapping[str, Any], folder: Path = RESULTS) -> Record:
             "no results are committed: make them on a quiet machine with python -m salgan_edge.benchmarks record"
         )
     # The first of equals, hence of the newest version.
-    return min(records, key=lambda record: _distance(record.machine, machine))
+    return min(
+        records,
+        key=lambda record: (
+            all(bundle["name"] != name for bundle in record.bundles[:1]),
+            *_distance(record.machine, machine),
+        ),
+    )
 
 
 def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[int, ...]:

@@ -72,7 +72,8 @@ def _heading(record: Record) -> str:
     cpus = f"{where['allowed_cpus']} CPU{'s' if where['allowed_cpus'] > 1 else ''}"
     packages = where["packages"]
     runtime = next((f"{name} {packages[name]}" for name in packages if name.startswith("onnxruntime")), "")
-    parts = [f"{where['cpu']}, {cpus}", runtime, f"Python {where['python']}", f"salgan-edge {record.tool}"]
+    name = ", ".join(bundle["name"] for bundle in record.bundles)
+    parts = [f"Bundle {name}" if name else "", f"{where['cpu']}, {cpus}", runtime, f"Python {where['python']}", f"salgan-edge {record.tool}"]
     return f"{'; '.join(part for part in parts if part)}; {record.date[:10]}."
 
 

@@ -13,16 +13,19 @@ from salgan_edge import contract, stored_zip
 from salgan_edge.errors import BundleFormatError, BundleIntegrityError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Iterator
 
 __all__ = [
     "BUNDLE_FILES",
+    "EMBEDDED",
     "EXTRA_FILES",
     "KNOWN_FILES",
     "TEXT_FILES",
     "Bundle",
     "FileRecord",
     "Manifest",
+    "bundle_place",
     "default_bundle",
     "store_of",
 ]
@@ -39,6 +42,10 @@ EXTRA_FILES = (contract.GOLDEN_FILE, contract.REPORT_JSON_FILE, contract.REPORT_
 KNOWN_FILES = (*BUNDLE_FILES, *EXTRA_FILES)
 """Every file that a manifest may list."""
 
+EMBEDDED = ("default", "small")
+"""Names of the bundles that are installed with the package: the most accurate one, and one at a third of its cost."""
+
+_EMBEDDED = Path(__file__).parent / "bundles"
 _CHUNK = 1 << 20
 
 
@@ -253,17 +260,18 @@ class Bundle:
     _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @staticmethod
-    def open(place: Path, keep: Collection[str] = ()) -> Bundle:
+    def open(place: str | os.PathLike[str], keep: Collection[str] = ()) -> Bundle:
         """Read and verify a bundle. Nothing of a file is extracted to disk.
 
         Args:
-            place: folder, or ``.salgan`` file.
+            place: folder, ``.salgan`` file, or the name of an embedded bundle, see `bundle_place`.
             keep: files that will be read next: their content is held until then, not read again.
 
         Raises:
             BundleFormatError: no bundle, or one of a newer format.
             BundleIntegrityError: a file is missing, truncated or changed.
         """
+        place = bundle_place(place)
         store = store_of(place)
         text = _manifest_text(place, store)
         bundle = Bundle(place, Manifest.from_json(text), text, store)
@@ -378,7 +386,7 @@ def store_of(place: Path) -> _Store:
     except OSError as error:
         raise BundleFormatError(f"{place} cannot be read: {error.strerror or error}") from error
     raise BundleFormatError(
-        f"{place} does not exist: give a bundle folder, as written by salgan-edge export, or a .salgan file"
+        f"{place} does not exist: give a bundle folder, as written by salgan-edge export, a .salgan file, or {' or '.join(EMBEDDED)}"
     )
 
 
@@ -397,5 +405,21 @@ def _manifest_text(place: Path, store: _Store) -> str:
 
 
 def default_bundle() -> Path:
-    """Folder of the bundle that is installed with the package."""
-    return Path(__file__).parent / "bundles" / "default"
+    """Folder of the default bundle, which is installed with the package."""
+    return _EMBEDDED / "default"
+
+
+def bundle_place(bundle: str | os.PathLike[str] | None) -> Path:
+    """Where a bundle lies that is given by its path, or by the name of one that is installed with the package.
+
+    A bundle in the working folder wins over an installed one of the same name.
+
+    Args:
+        bundle: folder, ``.salgan`` file or one of `EMBEDDED`; None is the default bundle.
+    """
+    if bundle is None:
+        return default_bundle()
+    place = Path(bundle)
+    if str(place) in EMBEDDED and not place.is_file() and not (place / contract.MANIFEST_FILE).is_file():
+        return _EMBEDDED / place
+    return place

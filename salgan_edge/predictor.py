@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 import numpy as np
 
 from salgan_edge import contract
-from salgan_edge.bundle import Bundle, default_bundle
+from salgan_edge.bundle import Bundle, bundle_place
 from salgan_edge.devices import Device, Execution
 from salgan_edge.errors import BundleFormatError, ImageError, PromptError
 from salgan_edge.fit import fit
@@ -86,7 +86,8 @@ class SaliencyPredictor:
         """Load a bundle.
 
         Args:
-            bundle: bundle folder or ``.salgan`` file; the embedded default bundle where None.
+            bundle: ``default`` or ``small``, which are installed with the package, a bundle folder or a
+                ``.salgan`` file; ``default`` where None.
             device: a name of `salgan_edge.devices.DEVICES`, or ``auto`` for CUDA where it works and the CPU
                 elsewhere.
             threads: CPU threads; all allowed CPUs where None.
@@ -103,10 +104,9 @@ class SaliencyPredictor:
             DeviceError: a device asked for by name is not usable.
             MissingDependencyError: neither onnxruntime package is installed.
         """
-        place = default_bundle() if bundle is None else Path(bundle)
         pack = PromptPack.load(Path(prompts)) if isinstance(prompts, str | Path) else prompts
         return cls(
-            Bundle.open(place, keep=(contract.GENERATOR_FILE,)), execution or Execution(device, threads), pack
+            Bundle.open(bundle_place(bundle), keep=(contract.GENERATOR_FILE,)), execution or Execution(device, threads), pack
         )
 
     @property

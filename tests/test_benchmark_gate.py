@@ -60,7 +60,7 @@ def made_up(neck=1.4, paper=60.0, prompts=1.7, predict=1.2, name="2-core-amd-epy
         peer_row("neck", 3.0 / neck, giga_macs=0.158, ceiling=200.0, generator=1 / neck),
         peer_row("paper", 3.0 * paper, giga_macs=23.1, ceiling=200.0, generator=paper),
         peer_row("matmul", 85.9, giga_macs=8.59, ceiling=200.0, generator=28.6),
-        peer_row("generator", 2.0, 2, giga_macs=0.225, neck=1.6),
+        peer_row("generator", 2.0, 2, giga_macs=0.225, neck=1.7),
         Row("end_to_end", LIVE, {"threads": 2, **vga, "device": "cpu"},
             values={"frames_per_second": 200.0, "neck_ms": 2.5, LIVE_FPS: 61.0}),
     ]  # fmt: skip
@@ -277,6 +277,18 @@ def test_nearest_machine(tmp_path):
     ]  # fmt: skip
 
 
+def test_records_of_another_bundle_are_kept_apart(tmp_path):
+    entry = json.loads(committed_paths()[0].read_text(encoding="utf-8"))["bundles"][0]
+    default = replace(made_up(), bundles=[{**entry, "name": "clip-salgan-edge"}])
+    small = replace(made_up(neck=1.3), bundles=[{**entry, "name": "clip-salgan-edge-small"}])
+    for record in (default, small):
+        save(record, committed.place_of(record, tmp_path))
+    assert committed.place_of(small, tmp_path).name == "2-core-amd-epyc-small.json"
+    for record in (default, small):
+        found = committed.nearest(default.machine, tmp_path, record.bundles[0]["name"])
+        assert found.bundles[0]["name"] == record.bundles[0]["name"]
+
+
 def test_versions_are_in_their_order(tmp_path):
     names = ["0.9.0", "0.10.0.dev1", "0.10.0rc1", "0.10.0", "0.10.1"]
     for name in names:
@@ -311,11 +323,15 @@ def test_committed_results_keep_to_the_schema_and_their_names(file):
 
 
 def test_figures_are_read_from_their_rows():
-    found = figures(made_up())
+    found = figures(replace(made_up(), bundles=[{"name": "clip-salgan-edge-small"}]))
     assert [(figure.measured, figure.limit, figure.reached) for figure in found] == [
-        (60.0, 50, True), (1.4, 1.5, True), (1.6, 1.5, False), (1.7, 1.8, True), (1.2, 1.25, True), (3.5, 6, True),
+        (60.0, 50, True), (1.4, 1.6, True), (1.7, 1.6, False), (1.7, 1.8, True), (1.2, 1.25, True), (3.5, 6, True),
         (6.25, 6, False), (61.0, 60, True), (800.0, 900, True), (0.5, 2, True), (200.0, 250, True),
     ]  # fmt: skip
+    # The default bundle may cost more.
+    found = figures(replace(made_up(), bundles=[{"name": "clip-salgan-edge"}]))
+    assert [(figure.measured, figure.limit) for figure in found[:3]] == [(60.0, 20), (1.4, 4.2), (1.7, 4.2)]
+    assert (61.0, 30, True) in [(figure.measured, figure.limit, figure.reached) for figure in found]
 
 
 def test_figures_that_were_not_measured():
@@ -326,7 +342,9 @@ def test_figures_that_were_not_measured():
 
 def test_figures_command(run, tmp_path):
     taken = tmp_path / "now.json"
-    save(made_up(), taken)
+    entry = json.loads(committed_paths()[0].read_text(encoding="utf-8"))["bundles"][0]
+    small = [{**entry, "name": "clip-salgan-edge-small"}]
+    save(replace(made_up(), bundles=small), taken)
     code, out, _ = run("gate", "--figures", "--measured", taken)
     assert code == 1
     assert "9 of 11 are reached" in out
@@ -340,7 +358,7 @@ def test_figures_command(run, tmp_path):
         if (row.group, row.name, row.parameters["threads"]) != ("peer", "generator", 2)
     ]
     rows.append(peer_row("generator", 2.0, 2, neck=1.5))
-    save(replace(made_up(), rows=rows), taken)
+    save(replace(made_up(), rows=rows, bundles=small), taken)
     code, out, _ = run("gate", "--figures", "--measured", taken)
     assert code == 0
     assert "11 of 11 are reached" in out
@@ -404,12 +422,12 @@ def test_speed_table_says_what_the_record_says():
 
 
 def test_figures_table():
-    lines = render_figures(made_up()).splitlines()
+    lines = render_figures(replace(made_up(), bundles=[{"name": "clip-salgan-edge-small"}])).splitlines()
     assert (
         "| the paper's generator by this one, 256x256, 1 thread | at least 50 times | 60 times | reached |"
         in lines
     )
-    assert "| generator by YOLOX-Nano's neck, 2 threads | at most 1.5 times | 1.6 times | missed |" in lines
+    assert "| generator by YOLOX-Nano's neck, 2 threads | at most 1.6 times | 1.7 times | missed |" in lines
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,7 @@ def test_json_and_summary(found):
     assert model["rows"]["noun"]["told"] == [1, 1, 1]
     assert model["absence"]["text_effect"]["auc"] == [1, 1, 1]
     assert "cases" not in model
-    assert found.summary() == {
+    assert prompts.PromptEvaluation.summary(raw) == {
         "pointing labels all": {
             "photos": 14,
             "all": {"cases": 28, "told": 0.5, "untold": 0.5, "lift": 1.1012},
@@ -358,6 +358,8 @@ def test_json_and_summary(found):
             "absence": {"text_effect_auc": 1.0, "text_effect_auc_matched": 1.0},
         }
     }
+    with pytest.raises(DataError, match="scores of kind None, format None were given, pointing, 1 was"):
+        prompts.PromptEvaluation.summary({})
 
 
 def test_csv_has_a_line_for_each_text(found, tmp_path):
@@ -408,7 +410,7 @@ def test_without_absent_texts(tmp_path):
     found = prompts.evaluate_prompts([Finder()], phrases, "all", Bootstrap(5))
     assert found.models[0].absence is None
     assert list(found.models[0].rows) == ["all", "thing"]
-    assert found.summary()["pointing labels all"]["absence"] is None
+    assert prompts.PromptEvaluation.summary(found.to_dict())["pointing labels all"]["absence"] is None
     assert "present or absent" not in prompt_report.text_table(found)
 
 

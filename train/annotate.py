@@ -19,6 +19,8 @@ import typer
 from salgan_edge.train.checkpoint import load_generator, save_generator
 from salgan_edge.train.evaluation.scores import Evaluation
 
+from salgan_edge.evaluate.prompts import PromptEvaluation
+
 __all__ = ["annotate"]
 
 
@@ -34,7 +36,7 @@ def annotate(
     Args:
         checkpoint: generator.
         output: where the copy goes.
-        scores: one file for each data set and split that was evaluated.
+        scores: one file for each data set or table of texts, and split, that was evaluated.
         size: side of the input in pixels that was evaluated; the checkpoint's where None.
         half: store the weights in half precision, which halves the file. What is exported and
             evaluated should be made of the result.
@@ -48,7 +50,11 @@ def annotate(
         model.half()
     metrics: dict[str, Any] = {}
     for file in scores or ():
-        metrics |= Evaluation.summary(json.loads(file.read_text(encoding="utf-8")))
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        if "data" in raw:
+            metrics |= Evaluation.summary(raw)
+        for table in raw.get("prompts", ()):
+            metrics |= PromptEvaluation.summary(table)
     save_generator(model, dataclasses.replace(description, metrics=metrics or description.metrics), output)
 
 

@@ -76,14 +76,18 @@ def searchers(data: Path, predict: Callable[[npt.NDArray[np.uint8]], Floats]) ->
     found = []
     for table in sorted(data.glob("phrases/*/pairs.csv")):
         with table.open(newline="", encoding="utf-8-sig") as file:
-            boxes = {row["image"]: parse_boxes(row.get("boxes") or "") for row in csv.DictReader(file)}
+            boxes = {
+                (row["image"], row["condition"]): parse_boxes(row.get("boxes") or "")
+                for row in csv.DictReader(file)
+            }
         if not any(boxes.values()):
             continue
         folder = GazeFolder(table.parent)
         for pair in folder.pairs:
-            if pair.split != "test" and pair.text and boxes[pair.image]:
+            placed = boxes[pair.image, pair.condition]
+            if pair.split != "test" and pair.text and placed:
                 gaze = to_grid(folder.saliency_map(pair), _GRID)
-                found.append(Told("search", boxes[pair.image], predict(folder.image(pair.image)), gaze))
+                found.append(Told("search", placed, predict(folder.image(pair.image)), gaze))
     return found
 
 

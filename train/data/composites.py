@@ -95,7 +95,7 @@ class Composites:
             kept = [row for row in kept if all(_overlap(box, patch) < 0.3 for box in row.boxes)]
             pasted = [row for row in pasted if all(_overlap(box, patch) < 0.3 for box in row.boxes)]
             pasted.append(Named(thing.texts, tuple(_placed(box, patch) for box in thing.boxes)))
-        return Scene(pixels, [*_merged(pasted), *kept])
+        return Scene(pixels, _merged([*pasted, *kept]))
 
     def _mosaic(self, random: np.random.Generator) -> Scene:
         rows = int(random.choice(_ROWS))
@@ -144,17 +144,20 @@ class Composites:
                     named.append(Named(row.texts, placed))
         merged = _merged(named)
         # What everybody wears tells nobody apart.
-        telling = [row for row in merged if len({int(box[0] * count + 0.01) for box in row.boxes}) < count]
+        telling = [row for row in merged if len({int((box[0] + box[2]) / 2 * count) for box in row.boxes}) < count]
         return Scene(pixels, telling or merged)
 
 
 def _merged(named: Sequence[Named]) -> list[Named]:
-    """Rows whose first texts are the same, joined."""
-    joined: dict[str, Named] = {}
+    """Each text with the boxes of all rows that have it; texts with the same boxes share a row."""
+    by_text: dict[str, tuple[Box, ...]] = {}
     for row in named:
-        known = joined.get(row.texts[0])
-        joined[row.texts[0]] = row if known is None else Named(known.texts, (*known.boxes, *row.boxes))
-    return list(joined.values())
+        for text in dict.fromkeys(row.texts):
+            by_text[text] = (*by_text.get(text, ()), *row.boxes)
+    joined: dict[tuple[Box, ...], list[str]] = {}
+    for text, boxes in by_text.items():
+        joined.setdefault(boxes, []).append(text)
+    return [Named(tuple(texts), boxes) for boxes, texts in joined.items()]
 
 
 def _placed(box: Box, place: Box) -> Box:

@@ -47,7 +47,7 @@ _COMPOSITE = "composite"
 _SHORTENED = 6
 _DROPPED = 0.2
 _SMALL_WORDS = frozenset(
-    ("the", "and", "with", "for", "from", "under", "behind", "next", "left", "right", "top", "bottom", "front", "middle", "far",
+    ("a", "an", "as", "at", "by", "in", "is", "it", "of", "on", "or", "to", "up", "the", "and", "with", "for", "from", "under", "behind", "next", "left", "right", "top", "bottom", "front", "middle", "far",
      "near", "this", "that", "his", "her", "its", "two", "three", "one", "which", "who", "what", "into", "over", "above", "below")
 )  # fmt: skip
 
@@ -401,9 +401,12 @@ class _Drawn:
 
 
 def _words(texts: Iterable[str]) -> frozenset[str]:
-    """Words that may name things, without articles, places and plurals."""
-    words = (word.strip(".,").lower() for text in texts for word in text.split())
-    return frozenset(word.rstrip("s") for word in words if len(word) > 2 and word not in _SMALL_WORDS)
+    """Words that may name things, without articles and places, and what they may be the plurals of."""
+    words = {word.strip(".,").lower() for text in texts for word in text.split()}
+    words = {word for word in words if len(word) > 1 and word not in _SMALL_WORDS}
+    # "buses", "dishes" and "glasses" as well as "horses": rather one form too many.
+    words |= {word[:-2] for word in words if word.endswith("es")} | {word.removesuffix("s") for word in words}
+    return frozenset(words)
 
 
 def _mixed(target: Floats, predicted: Floats, share: float) -> Floats:

