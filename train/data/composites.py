@@ -144,7 +144,9 @@ class Composites:
                     named.append(Named(row.texts, placed))
         merged = _merged(named)
         # What everybody wears tells nobody apart.
-        telling = [row for row in merged if len({int((box[0] + box[2]) / 2 * count) for box in row.boxes}) < count]
+        telling = [
+            row for row in merged if len({int((box[0] + box[2]) / 2 * count) for box in row.boxes}) < count
+        ]
         return Scene(pixels, telling or merged)
 
 
