@@ -34,12 +34,13 @@ PARTS = (
     "photo to pixels",
     "backbone and neck",
     "classes",
+    "second backbone",
     "trunk",
     "text, relevance",
     "three blocks",
     "refinement",
 )
-"""In the order in which they are added; the last makes the graph whole."""
+"""In the order in which they are added; the last makes the graph whole. Not every generator has a second backbone."""
 _STRIDES = 3
 
 
@@ -75,14 +76,13 @@ def cut_graphs(generator: bytes) -> dict[str, bytes]:
     extractor = Extractor(model)
     inputs = [value.name for value in model.graph.input]
     cut = {
-        name: extractor.extract_model(inputs, outputs).SerializeToString()
-        for name, outputs in zip(PARTS[:-1], cuts, strict=True)
+        name: extractor.extract_model(inputs, outputs).SerializeToString() for name, outputs in cuts.items()
     }
     return {**cut, PARTS[-1]: generator}
 
 
-def _cuts(model: onnx.ModelProto) -> list[list[str]]:
-    """Outputs of the graph that ends with each part but the last."""
+def _cuts(model: onnx.ModelProto) -> dict[str, list[str]]:
+    """Outputs of the graph that ends with each part but the last, by the part's name."""
     layers = {node.input[1]: node for node in model.graph.node if node.op_type == "Conv"}
 
     def read_by(layer: str) -> str:
@@ -101,16 +101,24 @@ def _cuts(model: onnx.ModelProto) -> list[list[str]]:
 
     neck = [silu_after(f"backbone.{name}.conv3.conv") for name in ("up3", "out4", "out5")]
     classes = [sigmoid_after(f"backbone.heads.{stride}.logits") for stride in range(_STRIDES)]
+    looked: list[str] = []
+    if "eyes.head.weight" in layers:
+        looked = [read_by(f"eye_laterals.{stride}") for stride in range(_STRIDES)]
+        looked.append(follower("Clip", layers["eyes.head.weight"].output[0]))
     # Later parts read these, whose layout would otherwise be spared.
-    kept = [neck[0], *classes]
-    return [
-        [read_by("backbone.stem.conv")],
-        neck,
-        [*neck, *classes],
-        [*kept, read_by("base")],
-        [*kept, read_by("blocks.0.depthwise")],
-        [*kept, layers["coarse.weight"].output[0]],
-    ]
+    kept = [neck[0], *classes, *looked[:1], *looked[-1:]]
+    cuts = {
+        "photo to pixels": [read_by("backbone.stem.conv")],
+        "backbone and neck": neck,
+        "classes": [*neck, *classes],
+        "second backbone": [*neck, *classes, *looked],
+        "trunk": [*kept, read_by("base")],
+        "text, relevance": [*kept, read_by("blocks.0.depthwise")],
+        "three blocks": [*kept, layers["coarse.weight"].output[0]],
+    }
+    if not looked:
+        del cuts["second backbone"]
+    return cuts
 
 
 def measure_parts(bundle: Bundle, threads: int, neck: Path | None = None, runs: int = 200) -> list[Part]:
@@ -145,6 +153,7 @@ def measure_parts(bundle: Bundle, threads: int, neck: Path | None = None, runs: 
     return [
         Part(name, stats[name], None if base is None else ratio_interval(stats[name].blocks, base.blocks))
         for name in PARTS
+        if name in stats
     ]
 
 

@@ -73,7 +73,13 @@ def _heading(record: Record) -> str:
     packages = where["packages"]
     runtime = next((f"{name} {packages[name]}" for name in packages if name.startswith("onnxruntime")), "")
     name = ", ".join(bundle["name"] for bundle in record.bundles)
-    parts = [f"Bundle {name}" if name else "", f"{where['cpu']}, {cpus}", runtime, f"Python {where['python']}", f"salgan-edge {record.tool}"]
+    parts = [
+        f"Bundle {name}" if name else "",
+        f"{where['cpu']}, {cpus}",
+        runtime,
+        f"Python {where['python']}",
+        f"salgan-edge {record.tool}",
+    ]
     return f"{'; '.join(part for part in parts if part)}; {record.date[:10]}."
 
 

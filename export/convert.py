@@ -32,7 +32,7 @@ __all__ = ["OPSETS", "check_opset", "check_size", "convert", "store_exactly"]
 OPSETS = range(contract.OPSET, contract.GREATEST_OPSET + 1)
 """Opsets that a graph can have."""
 
-_SMALL = 65536
+_SMALL = 8192
 _LARGEST_FILE = 2**31 - 1
 """Bytes of a protobuf message, hence of a graph in one file."""
 

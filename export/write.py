@@ -61,7 +61,7 @@ def export_bundle(
     Args:
         output: folder of the bundle, or one file where it ends in ``.salgan``; an older bundle there is
             replaced when the new one is proven.
-        checkpoint: generator; the released default where None.
+        checkpoint: generator, or the name of a released one; the released default where None.
         text_encoder: hub id or local folder; the released compact one where None.
         size: side of the generator's input in pixels, traded against speed; the checkpoint's where None.
         name: of the bundle; made of the preset where None.
@@ -89,7 +89,7 @@ def export_bundle(
     packed = output.suffix == PACKED_SUFFIX
     (check_older if packed else check_replaceable)(output)
     check_opset(opset)
-    checkpoint = checkpoint or released.GENERATOR
+    checkpoint = released.checkpoint(checkpoint or Path("default"))
     if checkpoint.is_dir():
         raise CheckpointError(f"{checkpoint} is a folder: give the checkpoint in it (.safetensors)")
     source = text_encoder or str(released.TEXT_ENCODER)

@@ -106,7 +106,9 @@ class SaliencyPredictor:
         """
         pack = PromptPack.load(Path(prompts)) if isinstance(prompts, str | Path) else prompts
         return cls(
-            Bundle.open(bundle_place(bundle), keep=(contract.GENERATOR_FILE,)), execution or Execution(device, threads), pack
+            Bundle.open(bundle_place(bundle), keep=(contract.GENERATOR_FILE,)),
+            execution or Execution(device, threads),
+            pack,
         )
 
     @property

@@ -459,7 +459,7 @@ def test_without_text_encoder(packed, predictor, tmp_path):
     assert lite.manifest.text_key == predictor.bundle.manifest.text_key != ""
     whole = set(predictor.bundle.manifest.files)
     assert set(lite.manifest.files) == whole - {"text_encoder.onnx", "tokenizer.json"}
-    assert (tmp_path / "lite.salgan").stat().st_size < 4e6
+    assert (tmp_path / "lite.salgan").stat().st_size < 12e6
     alone = SaliencyPredictor.load(tmp_path / "lite.salgan", device="cpu")
     photo = samples.load("coffee")
     assert np.array_equal(alone.predict(photo).map, predictor.predict(photo).map)

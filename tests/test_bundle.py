@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from salgan_edge import SaliencyPredictor
-from salgan_edge.bundle import BUNDLE_FILES, Bundle, Manifest, default_bundle
+from salgan_edge.bundle import BUNDLE_FILES, EMBEDDED, Bundle, Manifest, bundle_place, default_bundle
 from salgan_edge.errors import BundleError, BundleFormatError, BundleIntegrityError
 
 
@@ -24,9 +25,10 @@ def change_manifest(folder, **changes):
     file.write_text(json.dumps({key: value for key, value in raw.items() if value is not None}))
 
 
-def test_default_bundle_is_whole_and_small():
-    bundle = Bundle.open(default_bundle())
-    assert sum(record.bytes for record in bundle.manifest.files.values()) <= 20e6
+@pytest.mark.parametrize(("name", "most"), [("default", 24e6), ("small", 13e6)])
+def test_embedded_bundles_are_whole_and_small(name, most):
+    bundle = Bundle.open(name)
+    assert sum(record.bytes for record in bundle.manifest.files.values()) <= most
     assert bundle.manifest.embedding_dimension == 512
     assert bundle.manifest.metrics
     assert bundle.manifest.training["split"]
@@ -126,3 +128,20 @@ def test_text_encoder_of_another_dimension(copy):
     change_manifest(copy, embedding_dimension=768)
     with pytest.raises(BundleError, match="length 512, the generator reads 768"):
         SaliencyPredictor.load(copy).embed(["a dog"])
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_bundles_by_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Bundle.open(name).place == bundle_place(name)
+    assert bundle_place(name).parent == default_bundle().parent
+    # A folder of photos that is called so is no bundle; a bundle is.
+    (tmp_path / name).mkdir()
+    assert bundle_place(Path(name)).is_absolute()
+    (tmp_path / name / "bundle.json").touch()
+    assert bundle_place(name) == Path(name)
+
+
+def test_default_bundle_needs_no_name():
+    assert bundle_place(None) == default_bundle() == bundle_place("default")
+    assert bundle_place("elsewhere/small") == Path("elsewhere/small")

@@ -41,7 +41,7 @@ def load_text_model(folder):
 def test_default_bundle_is_the_released_checkpoint():
     """The shipped graphs against the shipped weights in PyTorch, on a photo and a prompt."""
     predictor = SaliencyPredictor.load(device="cpu")
-    generator, description = load_generator(released.GENERATOR)
+    generator, description = load_generator(released.GENERATORS["default"])
     manifest = predictor.bundle.manifest
     assert (manifest.preset, manifest.training, manifest.metrics) == (
         description.preset, description.training, description.metrics,

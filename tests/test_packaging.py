@@ -57,9 +57,11 @@ def test_the_parts_are_there(wheel):
         "cli/predict.py",
         "bundles/default/bundle.json",
         "bundles/default/generator.onnx",
+        "bundles/small/generator.onnx",
         "bundles/default/text_encoder.onnx",
         "bundles/default/tokenizer.json",
-        "train/released/generator.safetensors",
+        "train/released/default.safetensors",
+        "train/released/small.safetensors",
         "train/released/text_encoder/model.safetensors",
         "train/released/text_encoder/config.json",
         "train/released/text_encoder/tokenizer.json",
@@ -78,12 +80,12 @@ def test_every_module_of_the_checkout_is_in_the_wheel(wheel):
             assert f"salgan_edge/{package}{file.relative_to(ROOT / folder).as_posix()}" in names
 
 
-def test_checkpoints_are_small(wheel):
-    sizes = {info.filename: info.file_size for info in wheel.infolist()}
-    released = sum(size for name, size in sizes.items() if "/train/released/" in name)
-    embedded = sum(size for name, size in sizes.items() if "/bundles/default/" in name)
-    assert 1e6 < released <= 20e6
-    assert 1e6 < embedded <= 20e6
+def test_models_are_small(wheel):
+    sizes = {info.filename: info.compress_size for info in wheel.infolist()}
+    parts = ("train/released/", "bundles/default/", "bundles/small/")
+    found = [sum(size for name, size in sizes.items() if f"/{part}" in name) for part in parts]
+    assert all(size > 1e6 for size in found)
+    assert sum(sizes.values()) <= 60e6
 
 
 def test_console_script(wheel):

@@ -222,3 +222,14 @@ def test_a_gaze_table_without_its_columns(tmp_path):
     table = write(tmp_path / "labels.csv", LABELS, ["one", "a", "noun", "a cup", ""])
     with pytest.raises(DataError, match=r"pairs\.csv has the columns photo, text: image and condition"):
         PhraseSet(table)
+
+
+def test_foreign_tables_nearby(tmp_path):
+    """A table of gaze that merely lies beside the data is none of its business; one of the data has to be right."""
+    photos(tmp_path / "mine" / "one", "a")
+    table = write(tmp_path / "mine" / "labels.csv", LABELS, ["one", "a", "noun", "a cup", ""])
+    write(tmp_path / "other" / "pairs.csv", ["photo", "text"], ["a", "b"])
+    assert PhraseSet(table, tmp_path / "mine").select() == PhraseSet(table).select()
+    (tmp_path / "other").rename(tmp_path / "mine" / "other")
+    with pytest.raises(DataError, match=r"pairs\.csv has the columns"):
+        PhraseSet(table, tmp_path / "mine")

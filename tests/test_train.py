@@ -31,6 +31,7 @@ from salgan_edge.train.ema import Average  # noqa: E402
 from salgan_edge.train.gan import Gan, train_step  # noqa: E402
 from salgan_edge.train.loop import Sources, TrainingInterrupted, train  # noqa: E402
 from salgan_edge.train.networks.discriminator import ConditionalDiscriminator, judge  # noqa: E402
+from salgan_edge.train.networks.edge import EdgeGenerator  # noqa: E402
 from salgan_edge.train.networks.paper import PaperGenerator  # noqa: E402
 from salgan_edge.train.predict import predict  # noqa: E402
 from salgan_edge.train.progress import Display  # noqa: E402
@@ -241,8 +242,25 @@ def test_recipes_and_settings():
     settings = parse_settings(["epochs=5", " kl = 0.5", "extra_data=False", "text_cast=integer"])
     assert settings == {"epochs": 5, "kl": 0.5, "extra_data": False, "text_cast": "integer"}
     assert changed(TrainConfig(), **settings).text_cast == "integer"
-    with pytest.raises(ValueError, match="no recipe 'gan'; there are default, small, edge-gan, paper"):
+    with pytest.raises(ValueError, match="no recipe 'gan'; there are default, small, open, edge-gan, paper"):
         recipe("gan")
+
+
+def test_recipe_open_takes_named_sets_alone():
+    config = recipe("open")
+    assert config.product == "osie"
+    assert [name for name in ("osie", "labels", "ccp", "captions") if config.takes(name)] == [
+        "osie",
+        "labels",
+        "ccp",
+    ]
+    assert not any(
+        config.takes(name) for name in ("sjtu_tis", "freeview_small", "imagenet1000", "tinyimagenet")
+    )
+    without = TrainConfig(without="ccp, labels")
+    assert [without.takes(name) for name in ("ccp", "labels", "osie")] == [False, False, True]
+    with pytest.raises(ValueError, match="product is 'osie', which only or without leave out"):
+        changed(config, without="osie")
 
 
 @pytest.mark.parametrize(
@@ -522,6 +540,34 @@ def test_paper_recipe(gaze_data, tiny_text_encoder, tmp_path, settings):
     start = Sources(gaze_data, tiny_text_encoder, start=tmp_path / "generator.safetensors")
     with pytest.raises(DataError, match=r"of preset paper, but edge is trained: choose another --recipe"):
         train(start, tmp_path / "edge", TrainConfig(size=64))
+
+
+def test_another_product_is_trained_and_validated(gaze_data, sources, tmp_path):
+    """Of the sets that are there, those that are named; the product's viewing has number 0."""
+    data = tmp_path / "data"
+    for name in ("osie", "scene", "crowd"):
+        shutil.copytree(gaze_data / "sjtu_tis", data / name)
+    shutil.copytree(gaze_data / "clip_text", data / "clip_text")
+    elsewhere = dataclasses.replace(sources, data=data)
+    with pytest.raises(DataError, match="sjtu_tis"):
+        train(elsewhere, tmp_path / "run", TrainConfig(**SETTINGS))
+    config = TrainConfig(**SETTINGS, product="osie", only="osie,scene,labels")
+    encode = make_encoder(sources.text_encoder)
+    parts = load_data(elsewhere, EdgeGenerator(64), encode, config, tmp_path / "loaded")
+    assert parts.folders == ["osie", "scene"]
+    assert {photo.name.split("/")[0]: photo.domain for photo in parts.training.photos} == {
+        "osie": 0,
+        "scene": 2,
+    }
+    # What stood first changes places with the product.
+    both = changed(config, only="osie,sjtu_tis")
+    shutil.copytree(gaze_data / "sjtu_tis", data / "sjtu_tis")
+    photos = load_data(elsewhere, EdgeGenerator(64), encode, both, tmp_path / "both").training.photos
+    assert {photo.name.split("/")[0]: photo.domain for photo in photos} == {"osie": 0, "sjtu_tis": 1}
+    scores = train(elsewhere, tmp_path / "run", config)
+    _, description = load_generator(tmp_path / "run" / "generator.safetensors")
+    assert description.metrics == {"split": "osie validation, on the network's grid", "cc": scores}
+    assert description.training["data"][-2:] == ["osie", "scene"]
 
 
 def test_half_precision(sources, tmp_path):

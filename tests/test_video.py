@@ -68,7 +68,7 @@ def test_overlay_differs_where_it_is_salient(run, video, tmp_path, predictor):
     for source, shown in zip(frames_of(video), frames_of(tmp_path / "o.avi"), strict=True):
         saliency = predictor.predict(source, "a spoon").map
         changed = np.abs(shown.astype(int) - source).max(axis=2)
-        assert changed[saliency > 0.7].mean() > 60
+        assert changed[saliency > 0.7].mean() > 45
         assert changed[saliency < 0.005].mean() < changed[saliency > 0.7].mean() / 3
 
 

@@ -34,6 +34,8 @@ class TrainConfig:
     """How text joins the image (`edge`): inner products, FiLM, both, or the paper's concatenation."""
     eyes: Literal["none", "lite0"] = "none"
     """A second, frozen backbone (`edge`): EfficientNet-Lite0, which knows ImageNet's thousand things."""
+    eye_scale: float = 1.0
+    """Side of what the second backbone is shown, against `size`."""
     fine_keys: bool = False
     """Whether texts also ask the features of the fine grid (`edge`)."""
     size: int = 256
@@ -54,8 +56,13 @@ class TrainConfig:
     """Whether the free-viewing sets beside ``sjtu_tis`` are mixed in."""
     phrases: bool = True
     """Whether texts with boxes are learned (``phrases/labels.csv``, public sets), where there are any."""
+    product: Literal["sjtu_tis", "osie", "scene", "crowd", "freeview_small"] = "sjtu_tis"
+    """The gaze set whose viewing and centre bias the product has; validation is on it."""
+    only: str = ""
+    """Names of the data sets to train on, separated by commas; all that are there where empty. ``labels``
+    means ``labels.csv``, of which the rows count whose photos' set is named; ``captions`` the estimated ones."""
     without: str = ""
-    """Names of data sets to leave out, separated by commas; ``labels`` means ``labels.csv``."""
+    """Names of data sets to leave out, as in `only`."""
     human_repeats: int = 2
     """How often each photo of ``sjtu_tis`` is drawn in an epoch."""
     composites: int = 600
@@ -158,24 +165,29 @@ class TrainConfig:
         stride = _STRIDES[self.preset]
         if self.size % stride:
             raise ValueError(f"size {self.size} is no multiple of {stride}, as preset {self.preset} needs")
+        if not self.takes(self.product):
+            raise ValueError(f"product is {self.product!r}, which only or without leave out: choose another")
         if not self.adversarial and not any(getattr(self, name) for name in CONTENT_WEIGHTS):
             raise ValueError("every loss has weight 0: give one of them a weight")
 
-    def network_arguments(self) -> dict[str, int | str]:
+    def network_arguments(self) -> dict[str, int | float | str]:
         """Arguments of the network's class that its checkpoint must know."""
         if self.preset == "paper":
             return {"size": self.size}
-        arguments: dict[str, int | str] = {"size": self.size, "fusion": self.fusion}
+        arguments: dict[str, int | float | str] = {"size": self.size, "fusion": self.fusion}
         # What older checkpoints do not know is named only where it is asked for.
         if self.eyes != "none":
             arguments["eyes"] = self.eyes
+            if self.eye_scale != 1:
+                arguments["eye_scale"] = self.eye_scale
         if self.fine_keys:
             arguments["fine_keys"] = True
         return arguments
 
-    def left_out(self) -> frozenset[str]:
-        """The names in `without`."""
-        return frozenset(name.strip() for name in self.without.split(",") if name.strip())
+    def takes(self, name: str) -> bool:
+        """Whether a data set is trained on, by `only` and `without`."""
+        only, without = _names(self.only), _names(self.without)
+        return name not in without and (not only or name in only)
 
     def content_weights(self) -> dict[str, float]:
         """Terms of the content loss that count, with their weights."""
@@ -183,7 +195,7 @@ class TrainConfig:
 
 
 _POSITIVE = (
-    "size", "epochs", "batch_size", "prompts", "human_repeats", "learning_rate", "discriminator_learning_rate", "alpha", "warmup",
+    "size", "eye_scale", "epochs", "batch_size", "prompts", "human_repeats", "learning_rate", "discriminator_learning_rate", "alpha", "warmup",
 )  # fmt: skip
 _SHARES = (
     "ema", "beta1", "beta2", "dropout", "augment", "crop", "zoom_out", "colour", "drop_words", "teacher_share",
@@ -247,6 +259,10 @@ def _check_ranges(config: TrainConfig) -> None:
             raise ValueError(f"{name} is {value}: a number above 0 was expected")
         if kind in (int, float) and not value >= 0:
             raise ValueError(f"{name} is {value}: 0 or more was expected")
+
+
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in listed.split(",") if name.strip())
 
 
 def _kinds(config: type) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from salgan_edge.train.setup import (
     make_encoder,
     make_generator,
 )
+from salgan_edge.train.validate import POINTING
 from torch.multiprocessing.spawn import ProcessException
 
 from salgan_edge.errors import DeviceError, SalganEdgeError
@@ -71,7 +72,7 @@ def train(
 ) -> dict[str, float]:
     """Train; the result is ``output/generator.safetensors``.
 
-    That is the best epoch by validation CC, or the last one where the configuration fits
+    That is the best epoch by validation (CC, and pointing where there are texts with boxes), or the last one where the configuration fits
     ``train+validation``. ``output/last.safetensors`` is the last epoch in any case.
 
     Args:
@@ -284,9 +285,16 @@ def _conclude(training: _Training, row: dict[str, Any]) -> None:
     model = training.average.model
     description = describe(training.sources, training.parts, training.config, standing.epoch, scores)
     save_generator(model, description, folder / "last.safetensors")
-    if not scores or scores["all"] > standing.best.get("all", -1.0):
+    if not scores or _quality(scores) > _quality(standing.best):
         standing.best = scores
         save_generator(model, description, folder / "generator.safetensors")
+
+
+def _quality(scores: dict[str, float]) -> float:
+    """What the best epoch has most of: CC, and where texts with boxes are validated, half that and half their pointing."""
+    told = [scores[kind] for kind in POINTING if kind in scores]
+    overall = scores.get("all", -1.0)
+    return (overall + float(np.mean(told))) / 2 if told else overall
 
 
 def _batches(

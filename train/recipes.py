@@ -14,7 +14,12 @@ RECIPES = MappingProxyType(
         "default": TrainConfig(eyes="lite0", fine_keys=True),
         # At a third of the cost, without the second backbone.
         "small": TrainConfig(),
-        # The same with a discriminator that sees photo and text, after five epochs without it.
+        # `default` on data whose terms allow commercial use: MIT, Apache-2.0, CC BY 4.0 and CC0.
+        "open": TrainConfig(
+            eyes="lite0", fine_keys=True, product="osie",
+            only="osie,scene,crowd,labels,coco256,coco_mini,ccp,caltech101,clothing_cc0,grocery",
+        ),
+        # `small` with a discriminator that sees photo and text, after five epochs without it.
         "edge-gan": TrainConfig(adversarial=0.05, adversarial_warmup=5),
         # The paper's table I and equations 1 to 3: Adam (0.5, 0.999), rate 0.002, batches of 32
         # pairs, 50 epochs. It leaves alpha open, here 1, and keeps no average of weights.

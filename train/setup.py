@@ -18,7 +18,7 @@ from salgan_edge.train.data.named import Named, find_phrase_sets, named_photos, 
 from salgan_edge.train.data.objects import Detector, detect_all
 from salgan_edge.train.data.pairs import PairSet
 from salgan_edge.train.data.samples import Photo, TrainingSet, to_grid
-from salgan_edge.train.data.text_vectors import estimated_captions, imagenet_names, true_vectors
+from salgan_edge.train.data.text_vectors import TextVectors, estimated_captions, imagenet_names, true_vectors
 from salgan_edge.train.distill import encode_texts
 from salgan_edge.train.networks.discriminator import ConditionalDiscriminator
 from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator
@@ -36,7 +36,7 @@ from salgan_edge.images import read_image
 from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -187,7 +187,7 @@ def make_generator(
         names = true_vectors(sources.data / "clip_text")
         model.set_text_mean(torch.from_numpy(names.vectors.mean(0)))
         if pretrain and "inner" in model.fusion:
-            captions = estimated_captions(sources.data / "clip_text", without=_unseen_texts(sources, config))
+            captions = _captions(sources, config, without=_unseen_texts(sources, config))
             fit_reader(model, captions, names, encode, config.seed)
         if pretrain and model.has_eyes:
             _open_eyes(model, sources, encode)
@@ -243,7 +243,7 @@ def load_data(
         DataError: something is missing or unreadable.
     """
     folders = [GazeFolder(sources.data / name) for name in _folder_names(sources, config)]
-    sets = find_phrase_sets(sources.data, config.left_out()) if config.phrases else []
+    sets = find_phrase_sets(sources.data, config.takes) if config.phrases else []
     resize = _resizer(config.size)
     labels = next((table for table in sets if table.name == "labels"), None)
     validation = (
@@ -256,8 +256,8 @@ def load_data(
     else:
         stored = round(_VIEW_DETAIL * config.size)
         splits = config.fit.split("+")
-        named, files = named_photos(sets, splits, config.left_out())
-        things, people = single_things(sets, splits)
+        named, files = named_photos(sets, splits, config.takes)
+        things, people = single_things(sets, splits, config.takes)
         composites = Composites(things, people, stored) if config.composites else None
         output.mkdir(parents=True, exist_ok=True)
         others = _others(sources, config, folders, named, files, output, 2 * model.grid)
@@ -273,7 +273,7 @@ def load_data(
             detections = detect_all(Detector(sources.backbone), photos, output / "objects.json")
         text = sources.data / "clip_text"
         training = TrainingSet(
-            folders, detections, _resizer(stored), encode, true_vectors(text), estimated_captions(text),
+            folders, detections, _resizer(stored), encode, true_vectors(text), _captions(sources, config),
             config, model.grid, named=named, others=others, composites=composites or None,
         )  # fmt: skip
         if sources.teachers and config.teacher_share > 0:
@@ -289,7 +289,7 @@ def describe(
     sources: Sources, parts: Parts, config: TrainConfig, epoch: int, scores: dict[str, float]
 ) -> Description:
     """What a checkpoint of this training is, after `epoch` epochs."""
-    measured = f"{DOMAINS[0]} validation, on the network's grid"
+    measured = f"{config.product} validation, on the network's grid"
     return Description(
         preset=config.preset,
         arguments=config.network_arguments(),
@@ -330,7 +330,7 @@ def _wrong_folders(sources: Sources, config: TrainConfig) -> list[str]:
         except DataError as error:
             wrong.append(str(error))
             continue
-        needed = ("train", "validation") if name == DOMAINS[0] else ("train",)
+        needed = ("train", "validation") if name == config.product else ("train",)
         wrong += [f"{folder.folder} has no photos in split {s}" for s in needed if not folder.select(s)]
     return wrong
 
@@ -339,10 +339,13 @@ def _folder_names(sources: Sources, config: TrainConfig) -> list[str]:
     """Data sets to train on; the first has to be there."""
     extra = [
         name
-        for name in DOMAINS[1:]
-        if config.extra_data and name not in config.left_out() and (sources.data / name).exists()
+        for name in DOMAINS
+        if name != config.product
+        and config.extra_data
+        and config.takes(name)
+        and (sources.data / name).exists()
     ]
-    return [DOMAINS[0], *extra]
+    return [config.product, *extra]
 
 
 def _others(
@@ -369,7 +372,7 @@ def _others(
     by_name = {photo.name: photo for photo in photos}
     for table in sorted((sources.data / "phrases").glob("*/pairs.csv")) if config.phrases else []:
         # Those whose viewers were told nothing are left out: they are few, and a teacher knows better.
-        if table.parent.name in config.left_out() or not _has_texts(table):
+        if not config.takes(table.parent.name) or not _has_texts(table):
             continue
         folder = _fitted(GazeFolder(table.parent), config)
         for pair in folder.select("train"):
@@ -427,9 +430,15 @@ def _fitted(folder: GazeFolder, config: TrainConfig) -> GazeFolder:
     return fitted
 
 
+def _captions(sources: Sources, config: TrainConfig, without: Collection[str] = ()) -> TextVectors:
+    """Captions with estimated vectors; none where the configuration does without."""
+    captions = estimated_captions(sources.data / "clip_text", without)
+    return captions if config.takes("captions") else captions.where(np.zeros(len(captions), bool))
+
+
 def _unseen_texts(sources: Sources, config: TrainConfig) -> set[str]:
     """Texts of photos that are not trained on."""
-    folder = _fitted(GazeFolder(sources.data / DOMAINS[0]), config)
+    folder = _fitted(GazeFolder(sources.data / config.product), config)
     return {pair.text for pair in folder.pairs if pair.split != "train"}
 
 

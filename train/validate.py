@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["Validation"]
+__all__ = ["POINTING", "Validation"]
+
+POINTING = ("noun", "attr", "rel")
+"""Kinds of ``labels.csv``, under which `Validation` tells the share of peaks in the named boxes."""
 
 
 _MARGIN = 0.02

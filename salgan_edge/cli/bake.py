@@ -33,7 +33,11 @@ def bake(
     ] = Path("prompts.npz"),
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", "-b", help="default, small (both installed with the package), a bundle folder or a .salgan file."),
+        typer.Option(
+            "--bundle",
+            "-b",
+            help="default, small (both installed with the package), a bundle folder or a .salgan file.",
+        ),
     ] = None,
     device: DeviceOption = DeviceName.cpu,
     threads: ThreadsOption = None,

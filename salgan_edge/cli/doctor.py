@@ -20,7 +20,11 @@ _Device = StrEnum("_Device", [(name, name) for name in DEVICES])  # type: ignore
 def doctor(
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", "-b", help="default, small (both installed with the package), a bundle folder or a .salgan file."),
+        typer.Option(
+            "--bundle",
+            "-b",
+            help="default, small (both installed with the package), a bundle folder or a .salgan file.",
+        ),
     ] = None,
     device: Annotated[
         _Device | None, typer.Option(help="Try only this one; default: all, and the bundle on auto.")

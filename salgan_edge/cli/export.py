@@ -50,7 +50,9 @@ def export(
     ] = Path("bundle"),
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Generator (.safetensors, or the paper's .pt); default: the released one."),
+        typer.Option(
+            help="Generator (.safetensors, or the paper's .pt), or the name of a released one: default, small."
+        ),
     ] = None,
     text_encoder: Annotated[
         str | None,

@@ -20,7 +20,8 @@ __all__ = ["inspect"]
 
 def inspect(
     bundle: Annotated[
-        Path | None, typer.Argument(help="default, small, a bundle folder or a .salgan file; default if none.")
+        Path | None,
+        typer.Argument(help="default, small, a bundle folder or a .salgan file; default if none."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

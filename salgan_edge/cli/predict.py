@@ -56,7 +56,11 @@ def predict(
     ] = None,
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", "-b", help="default, small (both installed with the package), a bundle folder or a .salgan file."),
+        typer.Option(
+            "--bundle",
+            "-b",
+            help="default, small (both installed with the package), a bundle folder or a .salgan file.",
+        ),
     ] = None,
     prompts: Annotated[
         Path | None,

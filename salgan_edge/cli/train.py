@@ -27,10 +27,13 @@ class _Accelerator(StrEnum):
 
 def train(
     data: Annotated[
-        Path, typer.Option(help="Folder that holds sjtu_tis, clip_text and, if there, osie and scene.")
+        Path,
+        typer.Option(
+            help="Folder that holds sjtu_tis (recipe open: osie), clip_text and, if there, more sets."
+        ),
     ],
     recipe: Annotated[
-        str, typer.Option(help="Where the settings start from: default, small, edge-gan, paper.")
+        str, typer.Option(help="Where the settings start from: default, small, open, edge-gan, paper.")
     ] = "default",
     backbone: Annotated[
         Path | None, typer.Option(help="yolox_nano_coco.onnx: initial weights and object detector.")
@@ -46,7 +49,7 @@ def train(
         ),
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="Checkpoint to fine-tune, or 'default' for the released one.")
+        Path | None, typer.Option("--from", help="Checkpoint to fine-tune: a file, or default or small.")
     ] = None,
     text_encoder: Annotated[
         Path | None, typer.Option(help="Folder of the text encoder; default: the released one.")
@@ -94,8 +97,8 @@ def train(
         backbone=backbone,
         text_encoder=text_encoder or released.TEXT_ENCODER,
         eyes=eyes or packaged_weights(),
-        teachers=tuple(teacher or ()),
-        start=released.GENERATOR if start == "default" else Path(start) if start else None,
+        teachers=tuple(released.checkpoint(place) for place in teacher or ()),
+        start=released.checkpoint(start) if start else None,
     )
     folder = output or Path("runs") / recipe
     try:

@@ -28,7 +28,8 @@ _MARKS = {"ok": "ok", "fail": "FAIL", "absent": "--", "skipped": "skip"}
 
 def verify(
     bundle: Annotated[
-        Path | None, typer.Argument(help="default, small, a bundle folder or a .salgan file; default if none.")
+        Path | None,
+        typer.Argument(help="default, small, a bundle folder or a .salgan file; default if none."),
     ] = None,
     device: DeviceOption = DeviceName.auto,
     threads: ThreadsOption = None,

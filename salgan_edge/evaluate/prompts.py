@@ -246,7 +246,9 @@ class PromptEvaluation:
                 "text_effect_auc": _value(found["auc"]),
                 "text_effect_auc_matched": _value(found["auc_matched"]),
             }
-        return {f"pointing {raw['table']} {raw['split']}": {"photos": raw["photos"], **kinds, "absence": absence}}
+        return {
+            f"pointing {raw['table']} {raw['split']}": {"photos": raw["photos"], **kinds, "absence": absence}
+        }
 
 
 def _value(interval: Sequence[float] | None) -> float | None:

@@ -108,7 +108,9 @@ class PhraseSet:
             raise DataError(
                 f"{self.table} has the columns {', '.join(rows[0])}: {', '.join(LABEL_COLUMNS)} or {', '.join(PHRASE_COLUMNS)} were expected"
             )
-        self._roots = _roots(self.table, data)
+        self._named = [data, data / "phrases"] if data is not None else []
+        # Absolute, for a table in the current folder has no parents by name; the likeliest first.
+        self._roots = list(dict.fromkeys((*self._named, *self.table.resolve().parents[:3])))
         self._files: dict[str, dict[str, Path]] = {}
         wrong: list[str] = []
         self.phrases: list[Phrase] = []
@@ -180,7 +182,14 @@ class PhraseSet:
         by_number: dict[str, str] = {}
         for root in self._roots:
             for table in sorted(root.glob("*/pairs.csv")):
-                for name, part in _gaze_split(table).items():
+                try:
+                    parts = _gaze_split(table)
+                except DataError:
+                    # What merely lies nearby may be anything; what was named has to be right.
+                    if root in self._named:
+                        raise
+                    continue
+                for name, part in parts.items():
                     if _COCO_NUMBER.fullmatch(name):
                         by_number.setdefault(name, part)
         split: dict[str, str] = {}
@@ -250,14 +259,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not rows:
         raise DataError(f"{path} has no rows: one for each text of a photo was expected")
     return rows
-
-
-def _roots(table: Path, data: Path | None) -> list[Path]:
-    """Folders that sets may lie in, the likeliest first."""
-    first = [data, data / "phrases"] if data is not None else []
-    # Absolute, for a table in the current folder has no parents by name.
-    near = list(table.resolve().parents[:3])
-    return list(dict.fromkeys((*first, *near)))
 
 
 def _images(folder: Path) -> dict[str, Path]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from salgan_edge.gaze.phrases import PhraseSet, mirrored
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from salgan_edge.gaze.phrases import Box, Phrase
@@ -26,6 +26,10 @@ _PEOPLE = "ccp"
 """The set whose photos show one dressed person each: they are put side by side."""
 
 
+def _everything(_: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Named:
     """A thing, or several alike, that one of several texts names."""
@@ -35,29 +39,29 @@ class Named:
     """x0, y0, x1, y1 in shares of the photo's sides; at least one."""
 
 
-def find_phrase_sets(data: Path, without: Collection[str] = ()) -> list[PhraseSet]:
+def find_phrase_sets(data: Path, takes: Callable[[str], bool] = _everything) -> list[PhraseSet]:
     """All tables of texts with boxes in a data folder, ``labels.csv`` first.
 
     Args:
         data: folder that holds ``phrases``, or packed folders with ``phrases.csv``.
-        without: names of sets to leave out; ``labels`` leaves out ``labels.csv``.
+        takes: whether a set of this name is wanted; ``labels.csv`` is called ``labels``.
 
     Raises:
         DataError: a table is wrong.
     """
-    tables = [data / "phrases" / "labels.csv"] if "labels" not in without else []
+    tables = [data / "phrases" / "labels.csv"] if takes("labels") else []
     tables += sorted(
         table for pattern in ("*/phrases.csv", "phrases/*/phrases.csv") for table in data.glob(pattern)
     )
     return [
         PhraseSet(table if table.name == "labels.csv" else table.parent, data)
         for table in tables
-        if table.is_file() and table.parent.name not in without
+        if table.is_file() and (table.name == "labels.csv" or takes(table.parent.name))
     ]
 
 
 def named_photos(
-    sets: Iterable[PhraseSet], splits: Sequence[str], without: Collection[str] = ()
+    sets: Iterable[PhraseSet], splits: Sequence[str], takes: Callable[[str], bool] = _everything
 ) -> tuple[dict[str, list[Named]], dict[str, Path]]:
     """Named things by photo ``SET/NAME``, and the photos' files.
 
@@ -70,7 +74,7 @@ def named_photos(
         if table.name == _PEOPLE:
             continue
         for photo, phrases in table.select(*splits).items():
-            if photo.split("/")[0] in without:
+            if not takes(photo.split("/")[0]):
                 continue
             things = [
                 Named(phrase.texts, phrase.boxes)
@@ -84,7 +88,7 @@ def named_photos(
 
 
 def single_things(
-    sets: Iterable[PhraseSet], splits: Sequence[str]
+    sets: Iterable[PhraseSet], splits: Sequence[str], takes: Callable[[str], bool] = _everything
 ) -> tuple[list[tuple[Path, Named]], list[tuple[Path, list[Named]]]]:
     """What composites are made of.
 
@@ -97,6 +101,8 @@ def single_things(
     whole: Box = (0.05, 0.05, 0.95, 0.95)
     for table in sets:
         for photo, phrases in table.select(*splits).items():
+            if not takes(photo.split("/")[0]):
+                continue
             if table.name == _PEOPLE:
                 ordered = sorted(phrases, key=lambda phrase: phrase.kind != "person")
                 people.append((table.file(photo), [Named(p.texts, p.boxes) for p in ordered]))

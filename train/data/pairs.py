@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from salgan_edge.train.data.samples import Batch, to_grid
 from salgan_edge.train.losses import density
-from salgan_edge.train.networks.edge import DOMAINS
+from salgan_edge.train.networks.edge import domain_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,7 +73,7 @@ class PairSet:
             noise = random.normal(0, self._config.text_noise, self._no_text.shape).astype(np.float32)
             vectors.append(self._vectors[text] + noise if text else self._no_text)
         folders = [self._pairs[index][0].name for index in chosen]
-        weights = [1.0 if name == DOMAINS[0] else self._config.free_view_weight for name in folders]
+        weights = [1.0 if name == self._config.product else self._config.free_view_weight for name in folders]
         return Batch(
             pixels=torch.from_numpy(
                 np.stack([self._pixels[self._pairs[i][0].name, self._pairs[i][1].image] for i in chosen])
@@ -81,6 +81,6 @@ class PairSet:
             text=torch.from_numpy(np.stack(vectors)[:, None]),
             target=density(torch.from_numpy(np.stack([self._maps[i] for i in chosen])[:, None])),
             weight=torch.tensor(weights)[:, None],
-            domain=torch.tensor([[DOMAINS.index(name)] for name in folders]),
+            domain=torch.tensor([[domain_of(name, self._config.product)] for name in folders]),
             fixations=torch.from_numpy(np.stack([self._fixations[i] for i in chosen])[:, None]),
         )

@@ -14,7 +14,7 @@ from salgan_edge.train.data.gaze import photos
 from salgan_edge.train.data.named import Named, texts_of
 from salgan_edge.train.data.objects import TARGETS, box_map, object_map, prompts_for
 from salgan_edge.train.losses import density
-from salgan_edge.train.networks.edge import DOMAINS
+from salgan_edge.train.networks.edge import domain_of
 
 from salgan_edge.gaze.phrases import mirrored
 
@@ -94,7 +94,7 @@ class Batch:
     weight: torch.Tensor
     """Loss weights (B, N)."""
     domain: torch.Tensor
-    """Indices into `DOMAINS` (B, N)."""
+    """Number of each prompt's viewing (B, N), see `domain_of`."""
     fixations: torch.Tensor | None = None
     """Fixation counts (B, N, grid, grid), all zero for object prompts; None unless a loss needs them."""
 
@@ -106,7 +106,7 @@ class TrainingSet:
     `composites` made-up photos are added.
 
     Args:
-        folders: gaze folders; their names are those of `DOMAINS`.
+        folders: gaze folders; the first is the product's, and the names are those of `DOMAINS`.
         detections: objects by ``folder/photo``; a photo that is missing was not looked at.
         resize: photo (H, W, 3) to a square (S, S, 3) that views are cut from, resampled as the graph does it.
         encode: texts to vectors (n, dimension) with the text encoder that will be shipped.
@@ -145,7 +145,7 @@ class TrainingSet:
                 ordered = sorted(pairs, key=lambda pair: pair.text != "")
                 photo = Photo(
                     name=f"{folder.name}/{name}",
-                    domain=DOMAINS.index(folder.name),
+                    domain=domain_of(folder.name, config.product),
                     pixels=resize(folder.image(name)),
                     gaze=[(pair.text, to_grid(folder.saliency_map(pair), detail)) for pair in ordered],
                     named=named.get(f"{folder.name}/{name}", []),

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DOMAINS", "EYES", "FUSIONS", "ClassReader", "EdgeGenerator", "Eyes", "Fusion"]
+__all__ = ["DOMAINS", "EYES", "FUSIONS", "ClassReader", "EdgeGenerator", "Eyes", "Fusion", "domain_of"]
 
 DOMAINS = ("sjtu_tis", "osie", "scene", "crowd", "freeview_small")
-"""Data sets with a centre bias of their own; the first is the product's."""
+"""Data sets with a centre bias of their own; the first is usually the product's."""
 
 Fusion = Literal["inner+film", "inner", "film", "concat"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
@@ -88,6 +88,15 @@ class _SummedDepthwise(nn.Module):
         return y
 
 
+def domain_of(name: str, product: str = DOMAINS[0]) -> int:
+    """Number of a data set's viewing. The product's is 0; where it is another's, the two change places.
+
+    >>> domain_of("sjtu_tis"), domain_of("scene"), domain_of("scene", "scene"), domain_of("sjtu_tis", "scene")
+    (0, 2, 0, 2)
+    """
+    return 0 if name == product else DOMAINS.index(name) or DOMAINS.index(product)
+
+
 class ClassReader(nn.Module):
     """Which of COCO's classes a text names: logits (..., 80) of text directions (..., dimension).
 
@@ -120,6 +129,7 @@ class EdgeGenerator(nn.Module):
         dropout: share of the trunk's channels left out at random in training.
         eyes: the second backbone: ``none``, or EfficientNet-Lite0.
         fine_keys: whether texts also ask the features of the fine grid, for small things.
+        eye_scale: side of what the second backbone is shown, against `size`; rounded to a multiple of 32.
     """
 
     STRIDE = STRIDES[-1]
@@ -136,6 +146,7 @@ class EdgeGenerator(nn.Module):
         dropout: float = 0.0,
         eyes: Eyes = "none",
         fine_keys: bool = False,
+        eye_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.size = size
@@ -157,6 +168,7 @@ class EdgeGenerator(nn.Module):
         self.fine = nn.Conv2d(NECK_CHANNELS[0], _FINE, 1)
         if self.has_eyes:
             self.eyes = EfficientNetLite()
+            self.eye_size = max(self.STRIDE, round(size * eye_scale / self.STRIDE) * self.STRIDE)
             # What is added to a trained network starts at zero, and leaves it as it was.
             self.eye_laterals = nn.ModuleList(
                 nn.Conv2d(channels, outputs, 1, bias=False)
@@ -315,14 +327,21 @@ class EdgeGenerator(nn.Module):
         return direction
 
     def _look(self, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What the second backbone sees; it learns nothing, so its pass may be rough in training."""
-        if not self.training:
-            features, top = self.eyes(pixels)
-            return features, top
-        # A third of the time on CPUs that know bfloat16, with an error of 0.4 %.
-        with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16):
-            features, top = self.eyes(pixels)
-        return [feature.float() for feature in features], top.float()
+        """What the second backbone sees: features on the grids of the first, and its last layer.
+
+        It learns nothing, so its pass may be rough in training.
+        """
+        shown = _resized(pixels, self.eye_size)
+        if self.training:
+            # A third of the time on CPUs that know bfloat16; the last layer is then some 5 % off, at random.
+            with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16):
+                features, top = self.eyes(shown)
+        else:
+            features, top = self.eyes(shown)
+        return [
+            _resized(feature.float(), self.size // stride)
+            for feature, stride in zip(features, STRIDES, strict=True)
+        ], top.float()
 
     def _trunk(
         self,
@@ -374,7 +393,9 @@ class EdgeGenerator(nn.Module):
         """Where the second backbone sees what the text names (B * N, fused, h, w) on the coarse grid."""
         asked = self.eye_query(direction)
         seen = (asked @ top.flatten(2)).reshape(-1, 1, top.shape[2], top.shape[3])
-        relevance: Tensor = self.eye_relevance(_double(seen))
+        coarse = self.grid // 2
+        on_grid = _double(seen) if 2 * top.shape[-1] == coarse else _resized(seen, coarse)
+        relevance: Tensor = self.eye_relevance(on_grid)
         return relevance
 
     def _fine_asked(self, direction: Tensor, fine: Tensor, looked: Sequence[Tensor] | None) -> Tensor:
@@ -427,6 +448,14 @@ def _given(text: Tensor) -> Tensor:
 
 def _double(x: Tensor) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def _resized(x: Tensor, side: int) -> Tensor:
+    """Square planes (B, channels, s, s) brought to another side, linearly."""
+    if x.shape[-1] == side:
+        return x
+    # By a factor, as above; it is a hair too large, lest the product be rounded down to one cell less.
+    return nn.functional.interpolate(x, scale_factor=(side + 1e-3) / x.shape[-1], mode="bilinear")
 
 
 def _smooth(x: Tensor, grid: tuple[int, int]) -> Tensor:
