@@ -24,11 +24,11 @@ def test_rows_differ_from_the_default_in_what_they_say():
 
 def test_table_by_hand():
     row = dict.fromkeys(("all", "pure", "whole", "general", "salient", "nonsalient", "guide"), 0.5)
-    assert ablation.table({"a": row, "b": {**row, "all": 0.1234}}).splitlines() == [
-        "| | all | pure | whole | general | salient | nonsalient | guide |",
-        "|---|---|---|---|---|---|---|---|",
-        "| a | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 |",
-        "| b | 0.123 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 |",
+    assert ablation.table({"a": row, "b": {**row, "all": 0.1234, "noun": 0.75}}).splitlines() == [
+        "| | all | pure | whole | general | salient | nonsalient | guide | noun |",
+        "|---|---|---|---|---|---|---|---|---|",
+        "| a | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 |  |",
+        "| b | 0.123 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | 0.750 |",
     ]
 
 

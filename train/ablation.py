@@ -21,6 +21,8 @@ import typer
 from salgan_edge.train import released
 from salgan_edge.train.config import TrainConfig, changed, parse_settings
 from salgan_edge.train.loop import Sources, train
+from salgan_edge.train.networks.efficientnet import packaged_weights
+from salgan_edge.train.validate import POINTING
 
 from salgan_edge.errors import SalganEdgeError
 from salgan_edge.files import writing
@@ -57,6 +59,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "texts also ask the fine grid": {"fine_keys": True},
     "a second backbone, EfficientNet-Lite0": {"eyes": "lite0"},
     "a second backbone, texts ask the fine grid": {"eyes": "lite0", "fine_keys": True},
+    "the same, its view 7/8 as large": {"eyes": "lite0", "fine_keys": True, "eye_scale": 0.875},
+    "the same, its view 3/4 as large": {"eyes": "lite0", "fine_keys": True, "eye_scale": 0.75},
     "without object prompts": {"object_weight": 0.0},
     "without the free-viewing sets": {"extra_data": False},
     "backbone frozen": {"backbone_rate": 0.0},
@@ -69,14 +73,16 @@ ROWS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Name of each row and the settings in which it differs from the default recipe."""
 
-_CONDITIONS = ("all", "pure", "whole", "general", "salient", "nonsalient", "guide")
+_COLUMNS = ("all", "pure", "whole", "general", "salient", "nonsalient", "guide", *POINTING)
 
 
 def table(scores: dict[str, dict[str, float]]) -> str:
-    """Rows of validation scores as a Markdown table."""
-    lines = [f"| | {' | '.join(_CONDITIONS)} |", f"|---{'|---' * len(_CONDITIONS)}|"]
+    """Rows of validation scores as a Markdown table; columns that no row has are left out."""
+    columns = [key for key in _COLUMNS if any(key in row for row in scores.values())]
+    lines = [f"| | {' | '.join(columns)} |", f"|---{'|---' * len(columns)}|"]
     for name, row in scores.items():
-        lines.append(f"| {name} | {' | '.join(f'{row[key]:.3f}' for key in _CONDITIONS)} |")
+        cells = (f"{row[key]:.3f}" if key in row else "" for key in columns)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -85,6 +91,7 @@ def main(
     backbone: Annotated[Path, typer.Option(help="yolox_nano_coco.onnx.")],
     text_encoder: Annotated[Path | None, typer.Option(help="Default: the released one.")] = None,
     teacher: Annotated[list[Path] | None, typer.Option(help="Teachers for one more row; repeatable.")] = None,
+    start: Annotated[Path | None, typer.Option("--from", help="Checkpoint that all rows go on from.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("runs/ablation"),
     epochs: Annotated[int, typer.Option(min=1)] = 8,
     only: Annotated[list[str] | None, typer.Option(help="Rows whose name contains this; repeatable.")] = None,
@@ -95,7 +102,9 @@ def main(
     accelerator: Annotated[str, typer.Option()] = "auto",
 ) -> None:
     """Train and score each row, and print the table."""
-    sources = Sources(data, text_encoder or released.TEXT_ENCODER, backbone)
+    sources = Sources(
+        data, text_encoder or released.TEXT_ENCODER, backbone, eyes=packaged_weights(), start=start
+    )
     base = changed(TrainConfig(), **parse_settings(common or []), epochs=epochs)
     scores: dict[str, dict[str, float]] = {}
     rows = {**ROWS, WITH_TEACHERS: {}} if teacher else ROWS
