@@ -113,6 +113,31 @@ def parts(
 
 
 @app.command()
+def trade(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]CHECKPOINT[@SIZE[@EYE_SCALE]]...", help="One row each.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder that holds sjtu_tis and phrases.")],
+    text_encoder: Annotated[Path | None, typer.Option(help="Default: the released one.")] = None,
+    neck: _Neck = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Of each graph at least.")] = 200,
+) -> None:
+    """What accuracy costs: generators scored on validation photos and timed in turn, as a Markdown table."""
+    from salgan_edge.benchmarks.trade import Candidate, measure_trade, to_markdown  # noqa: PLC0415
+
+    try:
+        candidates = [Candidate.parse(spec) for spec in checkpoints]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    rows = measure_trade(
+        candidates, data, text_encoder, neck=neck, threads=threads, runs=runs,
+        progress=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
+    typer.echo(to_markdown(rows))
+
+
+@app.command()
 def gate(
     bundle: _Bundle = None,
     tolerance: Annotated[

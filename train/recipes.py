@@ -11,12 +11,12 @@ __all__ = ["RECIPES", "recipe"]
 RECIPES = MappingProxyType(
     {
         # The product: content loss on densities, two pretrained backbones, texts with boxes.
-        "default": TrainConfig(eyes="lite0", fine_keys=True),
+        "default": TrainConfig(eyes="lite0", eye_scale=0.875, fine_keys=True),
         # At a third of the cost, without the second backbone.
         "small": TrainConfig(),
         # `default` on data whose terms allow commercial use: MIT, Apache-2.0, CC BY 4.0 and CC0.
         "open": TrainConfig(
-            eyes="lite0", fine_keys=True, product="osie",
+            eyes="lite0", eye_scale=0.875, fine_keys=True, product="osie",
             only="osie,scene,crowd,labels,coco256,coco_mini,ccp,caltech101,clothing_cc0,grocery",
         ),
         # `small` with a discriminator that sees photo and text, after five epochs without it.

@@ -54,6 +54,7 @@ __all__ = [
     "make_discriminator",
     "make_encoder",
     "make_generator",
+    "resizer",
 ]
 
 
@@ -244,7 +245,7 @@ def load_data(
     """
     folders = [GazeFolder(sources.data / name) for name in _folder_names(sources, config)]
     sets = find_phrase_sets(sources.data, config.takes) if config.phrases else []
-    resize = _resizer(config.size)
+    resize = resizer(config.size)
     labels = next((table for table in sets if table.name == "labels"), None)
     validation = (
         None if config.fit != "train" else Validation(folders[0], resize, encode, config, model.grid, labels)
@@ -273,7 +274,7 @@ def load_data(
             detections = detect_all(Detector(sources.backbone), photos, output / "objects.json")
         text = sources.data / "clip_text"
         training = TrainingSet(
-            folders, detections, _resizer(stored), encode, true_vectors(text), _captions(sources, config),
+            folders, detections, resizer(stored), encode, true_vectors(text), _captions(sources, config),
             config, model.grid, named=named, others=others, composites=composites or None,
         )  # fmt: skip
         if sources.teachers and config.teacher_share > 0:
@@ -363,7 +364,7 @@ def _others(
     ``output/free_views.npz``; without teachers it is what people see on average.
     """
     known = {folder.name for folder in folders}
-    resize = _resizer(round(_VIEW_DETAIL * config.size))
+    resize = resizer(round(_VIEW_DETAIL * config.size))
     photos = [
         Photo(name, 0, resize(read_image(files[name])), [], named[name], free_weight=_MADE_UP_WEIGHT)
         for name in named
@@ -442,7 +443,7 @@ def _unseen_texts(sources: Sources, config: TrainConfig) -> set[str]:
     return {pair.text for pair in folder.pairs if pair.split != "train"}
 
 
-def _resizer(side: int) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]:
+def resizer(side: int) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]:
     """A function that brings photos to a square, resampled as the graph does it."""
     preprocess = Preprocess(side)
 
