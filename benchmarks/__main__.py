@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salgan_edge.cli.messages import one_line_warnings, show_log
+from salgan_edge.console import one_line_warnings, show_log
 from salgan_edge.errors import InputError, OutputError, SalganEdgeError
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.measure import Stats
 from salgan_edge.benchmarks.record import Row
 
 from salgan_edge.errors import SalganEdgeError
+from salgan_edge.timing import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

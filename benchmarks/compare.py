@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.measure import ratio_interval
 from salgan_edge.benchmarks.report import TITLES, common_parameters, is_busy, label, varied_parameters
+
+from salgan_edge.timing import ratio_interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from salgan_edge.benchmarks.measure import Ratio, Stats
     from salgan_edge.benchmarks.record import Record, Row
+
+    from salgan_edge.timing import Ratio, Stats
 
 __all__ = ["Comparison", "Difference", "compare", "to_text"]
 

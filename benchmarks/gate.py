@@ -15,8 +15,9 @@ from salgan_edge.benchmarks.report import label
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from salgan_edge.benchmarks.measure import Ratio
     from salgan_edge.benchmarks.record import Record
+
+    from salgan_edge.timing import Ratio
 
 __all__ = ["GROUPS", "TOLERANCE", "Check", "better", "checks", "compared_groups", "to_text"]
 

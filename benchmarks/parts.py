@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.measure import Ratio, Stats, interleave, ratio_interval
 from salgan_edge.benchmarks.peers.graphs import needs_export
 from salgan_edge.benchmarks.peers.networks import neck_peer
-from salgan_edge.benchmarks.peers.peer import PeerUnavailableError, random_photo, random_texts
+from salgan_edge.benchmarks.peers.peer import PeerUnavailableError
 
 from salgan_edge import contract
 from salgan_edge.devices import Execution
 from salgan_edge.errors import InputError
 from salgan_edge.session import GraphSession
+from salgan_edge.timing import Ratio, Stats, interleave, random_photo, random_texts, ratio_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.measure import Ratio, Stats
 from salgan_edge.benchmarks.schema import problems
 
 from salgan_edge import contract
 from salgan_edge._version import __version__
 from salgan_edge.errors import InputError
 from salgan_edge.files import writing
+from salgan_edge.timing import Ratio, Stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from salgan_edge.benchmarks.measure import Ratio
     from salgan_edge.benchmarks.record import Record, Row
+
+    from salgan_edge.timing import Ratio
 
 __all__ = [
     "TITLES",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from salgan_edge.benchmarks import cold
 from salgan_edge.benchmarks.machine import machine
-from salgan_edge.benchmarks.measure import interleave, ratio_interval
 from salgan_edge.benchmarks.record import Record, Row, bundle_entry
 from salgan_edge.benchmarks.stages import (
     BARE,
@@ -22,12 +21,15 @@ from salgan_edge.benchmarks.stages import (
     whole_subjects,
 )
 
+from salgan_edge.timing import interleave, ratio_interval
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from salgan_edge.benchmarks.measure import Stats
     from salgan_edge.benchmarks.settings import Effort, Settings
     from salgan_edge.benchmarks.stages import Subject
+
+    from salgan_edge.timing import Stats
 
     Progress = Callable[[str, float], object]
 

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.measure import Ratio, Stats, interleave, ratio_interval
 from salgan_edge.benchmarks.peers.graphs import needs_export
 from salgan_edge.benchmarks.peers.networks import neck_peer
-from salgan_edge.benchmarks.peers.peer import random_photo, random_texts
 
 from salgan_edge import contract
 from salgan_edge.devices import Execution
 from salgan_edge.errors import InputError
 from salgan_edge.session import GraphSession
+from salgan_edge.timing import Ratio, Stats, interleave, random_photo, random_texts, ratio_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy.typing as npt
     from salgan_edge.train.networks.edge import EdgeGenerator
     from salgan_edge.train.networks.paper import PaperGenerator
 
@@ -115,11 +115,12 @@ def measure_trade(
         import torch  # noqa: PLC0415 - needs the extra export
         from salgan_edge.train import released  # noqa: PLC0415
         from salgan_edge.train.config import TrainConfig  # noqa: PLC0415
-        from salgan_edge.train.data.gaze import GazeFolder  # noqa: PLC0415
         from salgan_edge.train.data.named import find_phrase_sets  # noqa: PLC0415
         from salgan_edge.train.networks.edge import DOMAINS  # noqa: PLC0415
         from salgan_edge.train.setup import make_encoder, resizer  # noqa: PLC0415
         from salgan_edge.train.validate import Validation  # noqa: PLC0415
+
+        from salgan_edge.gaze.folder import GazeFolder  # noqa: PLC0415
     torch.set_num_threads(threads)
     # First, for it is the likeliest to be missing.
     base = neck_peer(neck, _NECK_SIDE, threads)
@@ -201,5 +202,8 @@ def _graph(model: EdgeGenerator | PaperGenerator) -> tuple[bytes, int]:
 
 def _run(name: str, graph: bytes, size: int, threads: int) -> Callable[[], object]:
     session = GraphSession(graph, Execution("cpu", threads), name=name)
-    given = {contract.IMAGE: random_photo(size)[None], contract.TEXT_EMBEDDING: random_texts(1, 512)[None]}
+    given: dict[str, npt.NDArray[Any]] = {
+        contract.IMAGE: random_photo(size)[None],
+        contract.TEXT_EMBEDDING: random_texts(1, 512)[None],
+    }
     return lambda: session.run(contract.SALIENCY, given)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from salgan_edge.train.data.gaze import GazeFolder, photos
-from salgan_edge.train.evaluation.human import pairs_of
-from salgan_edge.train.evaluation.measure import some_of
 
 from salgan_edge import samples
 from salgan_edge.errors import DataError
+from salgan_edge.evaluate.measure import pairs_of, some_of
+from salgan_edge.gaze.folder import GazeFolder, photos
 from salgan_edge.images import IMAGE_SUFFIXES, read_image
 
 if TYPE_CHECKING:

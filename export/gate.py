@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from salgan_edge.train.evaluation.models import resized
 
 from salgan_edge import metrics
+from salgan_edge.evaluate.models import resized
 from salgan_edge.result import SaliencyResult
 
 if TYPE_CHECKING:

@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from salgan_edge.benchmarks.measure import interleave, ratio_interval
-from salgan_edge.benchmarks.peers.peer import random_photo, random_texts
 from salgan_edge.export.calibration import read_views
 from salgan_edge.export.gate import GateResult, Limits
 from salgan_edge.export.processor import Processor, read_processor
@@ -30,6 +28,7 @@ from salgan_edge import contract
 from salgan_edge.devices import Execution
 from salgan_edge.errors import PrecisionError
 from salgan_edge.session import GraphSession
+from salgan_edge.timing import interleave, random_photo, random_texts, ratio_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

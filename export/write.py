@@ -21,9 +21,9 @@ from salgan_edge.export.graphs import (
 )
 from salgan_edge.export.precision import apply_precision
 from salgan_edge.export.receipt import write_receipt
-from salgan_edge.export.text_encoders import load_text_encoder, write_tokenizer
 from salgan_edge.train import released
 from salgan_edge.train.checkpoint import load_generator
+from salgan_edge.train.networks.text_encoders import load_text_encoder, write_tokenizer
 
 from salgan_edge import contract
 from salgan_edge.archive import PACKED_SUFFIX, check_older, pack

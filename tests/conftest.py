@@ -109,8 +109,7 @@ def tiny_bundle(tmp_path_factory, tiny_checkpoint, tiny_text_encoder):
 @pytest.fixture(scope="session")
 def gaze_data(tmp_path_factory):
     """A data folder like the real ones: 14 photos of noise with a bright spot that is looked at."""
-    from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
-
+    from salgan_edge.gaze.detector import COCO_CLASSES, class_prompt
     from salgan_edge.images import write_image
 
     data = tmp_path_factory.mktemp("data")

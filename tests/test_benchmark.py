@@ -14,7 +14,6 @@ import pytest
 from salgan_edge.benchmarks import compare as comparing
 from salgan_edge.benchmarks import launch, plots, soak
 from salgan_edge.benchmarks.machine import machine, machine_name, pace
-from salgan_edge.benchmarks.measure import Ratio, Stats, interleave, ratio_interval
 from salgan_edge.benchmarks.record import GROUPS, Record, Row, bundle_entry, load, save, validate
 from salgan_edge.benchmarks.report import describe, to_text, write_csv
 from salgan_edge.benchmarks.schema import problems
@@ -30,6 +29,7 @@ from salgan_edge.benchmarks.sweeps import expected_seconds
 
 from salgan_edge.bundle import Bundle, default_bundle
 from salgan_edge.errors import InputError
+from salgan_edge.timing import Ratio, Stats, interleave, ratio_interval
 
 # Statistics
 

@@ -14,13 +14,13 @@ from salgan_edge.benchmarks.figures import LIVE, LIVE_FPS, figures
 from salgan_edge.benchmarks.figures import to_text as figures_text
 from salgan_edge.benchmarks.gate import Check, better, checks, to_text
 from salgan_edge.benchmarks.machine import machine
-from salgan_edge.benchmarks.measure import Ratio, Stats
 from salgan_edge.benchmarks.record import Record, Row, save, validate
 from salgan_edge.benchmarks.settings import Effort
 from salgan_edge.benchmarks.stages import AROUND, BARE, PREDICT, STREAM_OVERLAY
 from salgan_edge.benchmarks.table import END, START, filled, render_figures, render_speed, shown_number
 
 from salgan_edge.errors import InputError
+from salgan_edge.timing import Ratio, Stats
 
 README = Path(__file__).parent.parent / "README.md"
 

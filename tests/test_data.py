@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from salgan_edge.train.data.gaze import COLUMNS, GazeFolder, photos
-from salgan_edge.train.data.info import DatasetInfo
-from salgan_edge.train.data.problems import Problems
 
 from salgan_edge import cli
 from salgan_edge.errors import DataError, ImageError
+from salgan_edge.gaze.folder import COLUMNS, GazeFolder, photos
+from salgan_edge.gaze.info import DatasetInfo
+from salgan_edge.gaze.problems import Problems
 from salgan_edge.gaze.split import SPLIT_ID, SPLITS, split_names, split_photos
 from salgan_edge.images import write_image
 

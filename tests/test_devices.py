@@ -22,7 +22,7 @@ import pytest
 from salgan_edge import SaliencyPredictor, contract, cpus, devices, samples, session
 from salgan_edge.binding import BoundSession
 from salgan_edge.bundle import default_bundle
-from salgan_edge.cli.messages import show_log
+from salgan_edge.console import show_log
 from salgan_edge.devices import (
     DEVICES,
     Execution,

@@ -17,7 +17,6 @@ from salgan_edge.train import distill as distillation  # noqa: E402
 from salgan_edge.train.data import lessons, phrases, text_vectors  # noqa: E402
 from salgan_edge.train.data.clip_teacher import ClipTeacher  # noqa: E402
 from salgan_edge.train.data.distill_texts import DistillTexts, merged_from, split_tokens  # noqa: E402
-from salgan_edge.train.data.gaze import GazeFolder  # noqa: E402
 from salgan_edge.train.data.sentence_teacher import (  # noqa: E402
     SentenceTeacher,
     WordingSteps,
@@ -40,6 +39,7 @@ from salgan_edge.train.networks.text_encoder import (  # noqa: E402
 
 from salgan_edge import cli  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError  # noqa: E402
+from salgan_edge.gaze.folder import GazeFolder  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
 
 SMALL = DistillConfig(

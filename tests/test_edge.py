@@ -8,13 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from conftest import random_generator  # noqa: E402
-from salgan_edge.train.data.coco import COCO_CLASSES  # noqa: E402
 from salgan_edge.train.data.naming import made_captions, named_classes, words_for  # noqa: E402
 from salgan_edge.train.data.text_vectors import TextVectors  # noqa: E402
 from salgan_edge.train.networks.edge import DOMAINS, FUSIONS, EdgeGenerator  # noqa: E402
 from salgan_edge.train.reader import average_precision, fit_reader  # noqa: E402
 
 from salgan_edge.errors import CheckpointError  # noqa: E402
+from salgan_edge.gaze.detector import COCO_CLASSES  # noqa: E402
 
 
 def photo(batch=1):

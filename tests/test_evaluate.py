@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden.make_spectral_residual import photo as golden_photo
-from salgan_edge.train.data.gaze import GazeFolder, photos
-from salgan_edge.train.data.objects import Detection
-from salgan_edge.train.evaluation import measure, pictures, pointing, table
-from salgan_edge.train.evaluation.bootstrap import Bootstrap
-from salgan_edge.train.evaluation.human import OtherFixations, mean_map, pairs_of
-from salgan_edge.train.evaluation.models import Baseline, Constant, SpectralResidual, centre_gaussian, resized
-from salgan_edge.train.evaluation.paper_tables import NOTE, paper_tables
-from salgan_edge.train.evaluation.scores import METRICS, DataScores, Estimate, Evaluation, ModelScores, Row
 
 from salgan_edge import cli, metrics
 from salgan_edge.errors import DataError
+from salgan_edge.evaluate import measure, objects, pictures, table
+from salgan_edge.evaluate.measure import OtherFixations, mean_map, pairs_of
+from salgan_edge.evaluate.models import Baseline, Constant, SpectralResidual, centre_gaussian, resized
+from salgan_edge.evaluate.paper_tables import NOTE, paper_tables
+from salgan_edge.evaluate.resampling import Bootstrap
+from salgan_edge.evaluate.scores import METRICS, DataScores, Estimate, Evaluation, ModelScores, Row
+from salgan_edge.gaze.detector import Detection, object_prompt
+from salgan_edge.gaze.folder import GazeFolder, photos
 
 CONDITIONS = ["pure", "general", "salient", "nonsalient"]
 
@@ -261,13 +261,13 @@ def test_which_objects_count():
         return Detection(name, 0.9, (0.0, 0.0, side, side))
 
     found = [box("dog", 0.3), box("cat", 0.3), box("cat", 0.4), box("bird", 0.05), box("bed", 0.9)]
-    assert [target.name for target in pointing.single_objects(found)] == ["dog"]
+    assert [target.name for target in objects.single_objects(found)] == ["dog"]
 
 
 def test_prompts_of_objects():
-    assert pointing.object_prompt("dog") == "a dog"
-    assert pointing.object_prompt("apple") == "an apple"
-    assert pointing.object_prompt("traffic light") == "a traffic light"
+    assert object_prompt("dog") == "a dog"
+    assert object_prompt("apple") == "an apple"
+    assert object_prompt("traffic light") == "a traffic light"
 
 
 class Boxes:
@@ -322,36 +322,36 @@ class Detector:
 
 
 def test_boxes_are_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(pointing, "Detector", Detector)
+    monkeypatch.setattr(objects, "Detector", Detector)
     monkeypatch.setattr(Detector, "calls", 0)
     (tmp_path / "detector.onnx").write_bytes(b"one")
     first, second = np.zeros((4, 6, 3), np.uint8), np.zeros((6, 4, 3), np.uint8)
     cache = tmp_path / "boxes.json"
-    boxes = pointing.DetectedBoxes(tmp_path / "detector.onnx", cache)
+    boxes = objects.DetectedBoxes(tmp_path / "detector.onnx", cache)
     found = boxes.objects(first)
     boxes.objects(first)
     boxes.objects(second)
     assert Detector.calls == 2
     boxes.save()
-    again = pointing.DetectedBoxes(tmp_path / "detector.onnx", cache)
+    again = objects.DetectedBoxes(tmp_path / "detector.onnx", cache)
     assert again.objects(first) == found
     assert Detector.calls == 2
     (tmp_path / "detector.onnx").write_bytes(b"another")
-    pointing.DetectedBoxes(tmp_path / "detector.onnx", cache).objects(first)
+    objects.DetectedBoxes(tmp_path / "detector.onnx", cache).objects(first)
     assert Detector.calls == 3
 
 
 def test_unusable_detector_and_cache(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="does not exist"):
-        pointing.DetectedBoxes(tmp_path / "no.onnx")
+        objects.DetectedBoxes(tmp_path / "no.onnx")
     pytest.importorskip("onnx")
     (tmp_path / "no.onnx").write_bytes(b"no graph")
     with pytest.raises(DataError, match="cannot be used as detector"):
-        pointing.DetectedBoxes(tmp_path / "no.onnx")
-    monkeypatch.setattr(pointing, "Detector", Detector)
+        objects.DetectedBoxes(tmp_path / "no.onnx")
+    monkeypatch.setattr(objects, "Detector", Detector)
     (tmp_path / "cache.json").write_text("[1]")
     with pytest.raises(DataError, match="no cache of objects"):
-        pointing.DetectedBoxes(tmp_path / "no.onnx", tmp_path / "cache.json")
+        objects.DetectedBoxes(tmp_path / "no.onnx", tmp_path / "cache.json")
 
 
 DETECTOR = Path(__file__).parent.parent.parent / "shared" / "weights" / "yolox_nano_coco.onnx"
@@ -364,7 +364,7 @@ def test_detector_without_torch():
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from salgan_edge.images import read_image\n"
-        "from salgan_edge.train.evaluation.pointing import DetectedBoxes\n"
+        "from salgan_edge.evaluate.objects import DetectedBoxes\n"
         f"found = DetectedBoxes(Path({str(DETECTOR)!r})).objects(read_image(Path(sys.argv[1])))\n"
         "print(sorted({d.name for d in found}), 'torch' in sys.modules)"
     )

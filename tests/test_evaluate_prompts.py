@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from salgan_edge.train.evaluation.bootstrap import Bootstrap
 
 from salgan_edge.errors import DataError
 from salgan_edge.evaluate import absence, pointing, prompt_report, prompts, resampling
+from salgan_edge.evaluate.resampling import Bootstrap
 from salgan_edge.gaze.phrases import Phrase, PhraseSet
 from salgan_edge.images import read_image, write_image
 

@@ -96,10 +96,10 @@ def test_a_variant_may_gain_against_human_maps():
 
 def test_scores_are_those_of_the_evaluation(gaze_data, tiny_bundle):
     """CC and guide of fp32 against `salgan-edge evaluate`, which goes through the predictor."""
-    from salgan_edge.train.data.gaze import GazeFolder
-    from salgan_edge.train.evaluation.bootstrap import Bootstrap
-    from salgan_edge.train.evaluation.measure import evaluate_folder
-    from salgan_edge.train.evaluation.models import BundleModel
+    from salgan_edge.evaluate.measure import evaluate_folder
+    from salgan_edge.evaluate.models import BundleModel
+    from salgan_edge.evaluate.resampling import Bootstrap
+    from salgan_edge.gaze.folder import GazeFolder
 
     views = read_views(gaze_data / "sjtu_tis")
     predictor = SaliencyPredictor.load(tiny_bundle, device="cpu")
@@ -177,7 +177,7 @@ def test_own_prompts_are_divided_too(own_photos):
 
 
 def test_gaze_photos_of_the_training_split_calibrate(gaze_data):
-    from salgan_edge.train.data.gaze import GazeFolder
+    from salgan_edge.gaze.folder import GazeFolder
 
     folder = GazeFolder(gaze_data / "sjtu_tis")
     views = read_views(gaze_data / "sjtu_tis")

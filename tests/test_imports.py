@@ -2,35 +2,84 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-RUNTIME = (
-    "salgan_edge", "salgan_edge.samples", "salgan_edge.cli", "salgan_edge.train.evaluation.measure", "salgan_edge.archive",
-    "salgan_edge.binding", "salgan_edge.bundle", "salgan_edge.cli.arguments", "salgan_edge.cli.bake", "salgan_edge.cli.benchmark", "salgan_edge.cli.bundle",
-    "salgan_edge.cli.data", "salgan_edge.cli.distill", "salgan_edge.cli.doctor", "salgan_edge.cli.evaluate", "salgan_edge.cli.execution",
-    "salgan_edge.cli.export", "salgan_edge.cli.extras", "salgan_edge.cli.inspect", "salgan_edge.cli.messages", "salgan_edge.cli.names",
-    "salgan_edge.cli.predict", "salgan_edge.cli.predict_videos", "salgan_edge.cli.stopping", "salgan_edge.cli.streams",
-    "salgan_edge.cli.train", "salgan_edge.cli.verify", "salgan_edge.cli.webcam", "salgan_edge.contract", "salgan_edge.cpus",
-    "salgan_edge.devices", "salgan_edge.doctor.bundle", "salgan_edge.doctor.cameras", "salgan_edge.doctor.child", "salgan_edge.doctor.cuda",
-    "salgan_edge.doctor.device_problems", "salgan_edge.doctor.devices", "salgan_edge.doctor.examine", "salgan_edge.doctor.facts",
-    "salgan_edge.doctor.graph", "salgan_edge.doctor.opencv", "salgan_edge.doctor.packages", "salgan_edge.doctor.plan",
-    "salgan_edge.doctor.private", "salgan_edge.doctor.probe", "salgan_edge.doctor.problems", "salgan_edge.doctor.report",
-    "salgan_edge.doctor.software_problems", "salgan_edge.doctor.system", "salgan_edge.doctor.video_problems", "salgan_edge.enlarge", "salgan_edge.errors",
-    "salgan_edge.evaluate.absence", "salgan_edge.evaluate.pointing", "salgan_edge.evaluate.prompt_report", "salgan_edge.evaluate.prompts",
-    "salgan_edge.evaluate.resampling", "salgan_edge.gaze.phrases", "salgan_edge.gaze.split",
-    "salgan_edge.files", "salgan_edge.fit", "salgan_edge.images", "salgan_edge.live", "salgan_edge.live_output", "salgan_edge.metrics", "salgan_edge.naming",
-    "salgan_edge.place", "salgan_edge.planning", "salgan_edge.predictor", "salgan_edge.prompts", "salgan_edge.recording",
-    "salgan_edge.render", "salgan_edge.result", "salgan_edge.session", "salgan_edge.sources.addresses", "salgan_edge.sources.devices",
-    "salgan_edge.sources.files", "salgan_edge.sources.frame", "salgan_edge.sources.handover", "salgan_edge.sources.live",
-    "salgan_edge.sources.opencv", "salgan_edge.sources.opening", "salgan_edge.sources.pipe", "salgan_edge.stabilise",
-    "salgan_edge.stored_zip", "salgan_edge.tokenizer", "salgan_edge.verification.checks", "salgan_edge.verification.contents",
-    "salgan_edge.verification.contract_checks", "salgan_edge.verification.golden", "salgan_edge.verification.golden_checks",
-    "salgan_edge.verification.graph_header", "salgan_edge.verification.inspection", "salgan_edge.verification.tolerance",
-    "salgan_edge.verification.verify", "salgan_edge.video", "salgan_edge.viewer", "salgan_edge.window",
-)  # fmt: skip
+ROOT = Path(__file__).parent.parent
+AUTHORING = ("train", "export", "benchmarks")
+
+
+def modules():
+    """Every module of the package by name, with its file; the clone's folders lie inside the package once installed."""
+    for top in ("salgan_edge", *AUTHORING):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            inside = parts if top == "salgan_edge" else ("salgan_edge", *parts)
+            yield ".".join(inside).removesuffix(".__init__"), path
+
+
+def room(module):
+    """The part of the package that a module lies in, its own name for those that lie in none."""
+    return [*module.split("."), ""][1]
+
+
+def imported(path):
+    """Modules and names of this package that a file imports when it runs, lazily or not: (module, name)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("salgan_edge"):
+            if id(node) not in for_types:
+                yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import) and id(node) not in for_types:
+            yield from ((alias.name, "") for alias in node.names if alias.name.startswith("salgan_edge"))
+
+
+# What a room may not use, over and above that nobody but the commands uses the commands.
+FORBIDDEN = {
+    "train": {"export", "benchmarks"},
+    "export": {"benchmarks"},
+    "gaze": {"evaluate", "predictor", "render"},
+    "evaluate": {"doctor", "verification"},
+    "errors": {"files", "images", "contract"},
+}
+
+
+def test_imports_point_one_way():
+    """The runtime uses neither training, export nor benchmarks; of the rooms below, none uses one above."""
+    known = {name for name, _ in modules()}
+    wrong = []
+    for name, path in modules():
+        mine = room(name)
+        for module, part in imported(path):
+            other = room(f"{module}.{part}" if f"{module}.{part}" in known else module)
+            if mine == other or mine in ("", "__main__"):
+                continue
+            upwards = other in AUTHORING and mine not in ("cli", *AUTHORING)
+            if upwards or (other == "cli") or other in FORBIDDEN.get(mine, ()):
+                wrong.append(f"{name} imports {module}")
+    assert not wrong
+
+
+def test_private_names_stay_in_their_module():
+    wrong = [
+        f"{name} takes {part} of {module}"
+        for name, path in modules()
+        for module, part in imported(path)
+        if any(word.startswith("_") and not word.startswith("__") for word in (*module.split("."), part))
+        and module != "salgan_edge._version"
+    ]
+    assert not wrong
 
 
 def loaded_after(code: str) -> set[str]:
@@ -40,25 +89,15 @@ def loaded_after(code: str) -> set[str]:
 
 
 def test_runtime_modules_load_no_torch():
-    modules = loaded_after(
-        "import importlib\n" + "\n".join(f"importlib.import_module({m!r})" for m in RUNTIME)
+    """All of them, as they are found; training, export and benchmarks are installed in folders of their own."""
+    names = [name for name, _ in modules() if room(name) not in AUTHORING]
+    assert len(names) > 80
+    loaded = loaded_after(
+        "import importlib\n"
+        + "\n".join(f"importlib.import_module({n!r})" for n in names if not n.endswith("__main__"))
     )
-    assert "salgan_edge" in modules
-    assert not {"torch", "transformers", "onnx"} & modules
-
-
-def test_every_runtime_module_is_checked():
-    from pathlib import Path
-
-    import salgan_edge
-
-    folder = Path(salgan_edge.__file__).parent
-    present = {
-        ".".join(("salgan_edge", *p.relative_to(folder).with_suffix("").parts))
-        for p in folder.rglob("*.py")
-        if not p.stem.startswith("_")
-    }
-    assert present <= set(RUNTIME)
+    assert "salgan_edge" in loaded
+    assert not {"torch", "transformers", "onnx"} & loaded
 
 
 def test_prediction_loads_no_torch():

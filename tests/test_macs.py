@@ -10,7 +10,8 @@ pytest.importorskip("torch")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from salgan_edge.export.graph_facts import count_macs, count_parameters  # noqa: E402
-from salgan_edge.train.data.onnx_graph import cut  # noqa: E402
+
+from salgan_edge.gaze.detector import cut  # noqa: E402
 
 
 def table(name, *shape):

@@ -14,7 +14,6 @@ torch = pytest.importorskip("torch")
 from salgan_edge.train.config import TrainConfig, changed  # noqa: E402
 from salgan_edge.train.data import samples  # noqa: E402
 from salgan_edge.train.data.composites import Composites  # noqa: E402
-from salgan_edge.train.data.gaze import GazeFolder  # noqa: E402
 from salgan_edge.train.data.named import (  # noqa: E402
     Named,
     find_phrase_sets,
@@ -22,10 +21,12 @@ from salgan_edge.train.data.named import (  # noqa: E402
     single_things,
     texts_of,
 )
-from salgan_edge.train.data.objects import Detection, TargetShape, box_map, detect_all  # noqa: E402
+from salgan_edge.train.data.objects import TargetShape, box_map  # noqa: E402
 from salgan_edge.train.data.samples import Photo, TrainingSet  # noqa: E402
 from salgan_edge.train.data.text_vectors import TextVectors, true_vectors  # noqa: E402
 
+from salgan_edge.gaze.detector import Detection, detect_all  # noqa: E402
+from salgan_edge.gaze.folder import GazeFolder  # noqa: E402
 from salgan_edge.images import write_image  # noqa: E402
 
 PHRASES = ["image", "phrase", "boxes", "kind", "split"]

@@ -50,7 +50,7 @@ def test_the_parts_are_there(wheel):
         "py.typed",
         "export/write.py",
         "train/loop.py",
-        "train/data/gaze.py",
+        "train/data/samples.py",
         "train/networks/edge.py",
         "benchmarks/__main__.py",
         "samples/coffee.jpg",

@@ -12,15 +12,15 @@ from salgan_edge.benchmarks.peers import PEERS, PeerUnavailableError, peer_subje
 from salgan_edge.benchmarks.peers.ceiling import matmul_graph, matmul_peer
 from salgan_edge.benchmarks.peers.choose import GENERATOR, OWN
 from salgan_edge.benchmarks.peers.networks import find_neck
-from salgan_edge.benchmarks.peers.peer import random_photo, random_texts
 from salgan_edge.benchmarks.peers.rows import peer_rows
 from salgan_edge.benchmarks.peers.text import to_text
 from salgan_edge.benchmarks.peers.user_graph import UserGraph, guess_shape, random_input
 from salgan_edge.benchmarks.settings import Effort
-from salgan_edge.train.evaluation.models import SpectralResidual
 
 from salgan_edge.errors import InputError
+from salgan_edge.evaluate.models import SpectralResidual
 from salgan_edge.session import GraphSession
+from salgan_edge.timing import random_photo, random_texts
 
 FAST = Effort(min_runs=1, min_seconds=0.01, min_blocks=2, max_seconds=1.0)
 FLOAT, UINT8, INT64, STRING = 1, 2, 7, 8

@@ -10,18 +10,18 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from salgan_edge.train.data.gaze import GazeFolder
-from salgan_edge.train.data.info import DatasetInfo
-from salgan_edge.train.data.prepare import pack
-from salgan_edge.train.data.prepare.build import prepare
-from salgan_edge.train.data.prepare.conditions import condition_named, parse_name, short_name
-from salgan_edge.train.data.prepare.layout import LayoutName, PrepareOptions, SplitChoice
-from salgan_edge.train.data.prepare.maps import read_map
-from salgan_edge.train.data.prepare.points import read_points
-from salgan_edge.train.data.prepare.texts import Columns, read_texts
 
 from salgan_edge import cli
 from salgan_edge.errors import DataError, MissingDependencyError, OutputError
+from salgan_edge.gaze.folder import GazeFolder
+from salgan_edge.gaze.info import DatasetInfo
+from salgan_edge.gaze.prepare import pack
+from salgan_edge.gaze.prepare.build import prepare
+from salgan_edge.gaze.prepare.conditions import condition_named, parse_name, short_name
+from salgan_edge.gaze.prepare.layout import LayoutName, PrepareOptions, SplitChoice
+from salgan_edge.gaze.prepare.maps import read_map
+from salgan_edge.gaze.prepare.points import read_points
+from salgan_edge.gaze.prepare.texts import Columns, read_texts
 from salgan_edge.images import read_image, write_image
 
 WIDTH, HEIGHT = 60, 40

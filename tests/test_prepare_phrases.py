@@ -11,13 +11,13 @@ import sys
 import numpy as np
 import pytest
 from salgan_edge.train.data.named import find_phrase_sets, named_photos
-from salgan_edge.train.data.prepare import pack, phrase_pack
-from salgan_edge.train.data.prepare.build import detect, prepare
-from salgan_edge.train.data.prepare.layout import BoxForm, BoxUnit, LayoutName, PrepareOptions, SplitChoice
 
 from salgan_edge import cli
 from salgan_edge.errors import DataError, OutputError
 from salgan_edge.gaze.phrases import PhraseSet
+from salgan_edge.gaze.prepare import pack, phrase_pack
+from salgan_edge.gaze.prepare.build import detect, prepare
+from salgan_edge.gaze.prepare.layout import BoxForm, BoxUnit, LayoutName, PrepareOptions, SplitChoice
 from salgan_edge.gaze.split import split_names
 from salgan_edge.images import read_image, write_image
 

@@ -11,13 +11,13 @@ from conftest import random_generator  # noqa: E402
 from salgan_edge.train.checkpoint import Description, load_generator, save_generator  # noqa: E402
 from salgan_edge.train.config import TrainConfig, changed  # noqa: E402
 from salgan_edge.train.data import text_vectors  # noqa: E402
-from salgan_edge.train.data.gaze import GazeFolder  # noqa: E402
-from salgan_edge.train.data.objects import Detection  # noqa: E402
 from salgan_edge.train.data.samples import TrainingSet, _mixed  # noqa: E402
 from salgan_edge.train.networks.paper import PaperGenerator  # noqa: E402
 from salgan_edge.train.teach import Teachers, soften  # noqa: E402
 
 from salgan_edge.errors import CheckpointError  # noqa: E402
+from salgan_edge.gaze.detector import Detection  # noqa: E402
+from salgan_edge.gaze.folder import GazeFolder  # noqa: E402
 from salgan_edge.gaze.split import third  # noqa: E402
 
 

@@ -20,8 +20,8 @@ from salgan_edge.export.graphs import (  # noqa: E402
     TextEncoderGraph,
     text_encoder_example,
 )
-from salgan_edge.export.text_encoders import load_text_encoder, write_tokenizer  # noqa: E402
 from salgan_edge.export.write import export_bundle  # noqa: E402
+from salgan_edge.train.networks.text_encoders import load_text_encoder, write_tokenizer  # noqa: E402
 
 from salgan_edge import contract  # noqa: E402
 from salgan_edge.bundle import default_bundle  # noqa: E402

@@ -23,9 +23,7 @@ from salgan_edge.train.checkpoint import load_generator  # noqa: E402
 from salgan_edge.train.config import TrainConfig, changed, parse_settings  # noqa: E402
 from salgan_edge.train.data import text_vectors  # noqa: E402
 from salgan_edge.train.data.augment import draw_view  # noqa: E402
-from salgan_edge.train.data.coco import COCO_CLASSES  # noqa: E402
-from salgan_edge.train.data.gaze import GazeFolder, photos  # noqa: E402
-from salgan_edge.train.data.objects import Detection, object_map, prompts_for  # noqa: E402
+from salgan_edge.train.data.objects import object_map, prompts_for  # noqa: E402
 from salgan_edge.train.data.samples import Batch, TrainingSet, to_grid  # noqa: E402
 from salgan_edge.train.ema import Average  # noqa: E402
 from salgan_edge.train.gan import Gan, train_step  # noqa: E402
@@ -40,6 +38,8 @@ from salgan_edge.train.setup import load_data, make_discriminator, make_encoder 
 
 from salgan_edge import cli  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError, DeviceError  # noqa: E402
+from salgan_edge.gaze.detector import COCO_CLASSES, Detection  # noqa: E402
+from salgan_edge.gaze.folder import GazeFolder, photos  # noqa: E402
 from salgan_edge.gaze.phrases import mirrored  # noqa: E402
 from salgan_edge.gaze.split import split_names  # noqa: E402
 from salgan_edge.images import read_image  # noqa: E402

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from salgan_edge.train.data.gaze import FREE_VIEWING, GazeFolder
-from salgan_edge.train.data.objects import TARGETS, Detection, TargetShape, box_map, object_map
+from salgan_edge.train.data.objects import TARGETS, TargetShape, box_map, object_map
 from salgan_edge.train.data.samples import to_grid
 
+from salgan_edge.gaze.detector import Detection
+from salgan_edge.gaze.folder import FREE_VIEWING, GazeFolder
 from salgan_edge.gaze.phrases import PhraseSet, parse_boxes
 from salgan_edge.metrics import cc, kl_divergence
 from salgan_edge.predictor import SaliencyPredictor

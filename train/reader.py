@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from salgan_edge.train.data.coco import COCO_CLASSES
 from salgan_edge.train.data.naming import made_captions, named_classes, words_for
 from salgan_edge.train.data.objects import prompts_for
+
+from salgan_edge.gaze.detector import COCO_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

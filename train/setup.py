@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from salgan_edge.train.checkpoint import Description, build, load_generator
 from salgan_edge.train.data.composites import Composites
-from salgan_edge.train.data.gaze import GazeFolder, GazePair
 from salgan_edge.train.data.named import Named, find_phrase_sets, named_photos, single_things
-from salgan_edge.train.data.objects import Detector, detect_all
 from salgan_edge.train.data.pairs import PairSet
 from salgan_edge.train.data.samples import Photo, TrainingSet, to_grid
 from salgan_edge.train.data.text_vectors import TextVectors, estimated_captions, imagenet_names, true_vectors
@@ -31,6 +29,8 @@ from salgan_edge.train.validate import Validation
 
 from salgan_edge.errors import DataError
 from salgan_edge.files import writing
+from salgan_edge.gaze.detector import Detector, detect_all
+from salgan_edge.gaze.folder import GazeFolder, GazePair
 from salgan_edge.gaze.split import third
 from salgan_edge.images import read_image
 from salgan_edge.tokenizer import ClipTokenizer

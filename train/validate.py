@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from salgan_edge.train.data.gaze import photos
 from salgan_edge.train.data.samples import to_grid
 from salgan_edge.train.losses import content_terms, density
 from salgan_edge.train.predict import cast_text, predict
 
+from salgan_edge.evaluate.pointing import inside, peak
+from salgan_edge.gaze.folder import photos
 from salgan_edge.metrics import cc, guide
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from salgan_edge.train.config import TrainConfig
-    from salgan_edge.train.data.gaze import GazeFolder, GazePair
     from salgan_edge.train.losses import Prediction
     from salgan_edge.train.networks.edge import EdgeGenerator
     from salgan_edge.train.networks.paper import PaperGenerator
 
+    from salgan_edge.gaze.folder import GazeFolder, GazePair
     from salgan_edge.gaze.phrases import Box, PhraseSet
 
     Floats = npt.NDArray[np.float32]
@@ -37,8 +38,6 @@ POINTING = ("noun", "attr", "rel")
 """Kinds of ``labels.csv``, under which `Validation` tells the share of peaks in the named boxes."""
 
 
-_MARGIN = 0.02
-"""By which boxes are widened, as a share of the photo's sides."""
 _LARGEST = 0.6
 """Things that cover more of the photo than this are no test of pointing."""
 
@@ -134,7 +133,7 @@ class Validation:
             pixels = model.preprocess(torch.from_numpy(photo.pixels)[None].to(device))
             maps = predict(model, pixels, photo.text[None].to(device)).map[0].cpu().numpy()
             for kind, boxes, values in zip(photo.kinds, photo.boxes, maps, strict=True):
-                hits.setdefault(kind, []).append(_points_at(values, boxes))
+                hits.setdefault(kind, []).append(inside(peak(values), boxes))
         return {kind: float(np.mean(found)) for kind, found in sorted(hits.items())}
 
     def _content_loss(self, predicted: Prediction, photo: _Photo) -> torch.Tensor:
@@ -163,11 +162,3 @@ def _labelled(
             kinds, boxes = [phrase.kind for phrase in asked], [phrase.boxes for phrase in asked]
             found.append(_Labelled(resize(labels.image(name)), vectors, kinds, boxes))
     return found
-
-
-def _points_at(values: Floats, boxes: Sequence[Box]) -> bool:
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
-    x, y = (column + 0.5) / values.shape[1], (row + 0.5) / values.shape[0]
-    return any(
-        x0 - _MARGIN <= x <= x1 + _MARGIN and y0 - _MARGIN <= y <= y1 + _MARGIN for x0, y0, x1, y1 in boxes
-    )

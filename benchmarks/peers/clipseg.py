@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from salgan_edge.benchmarks.peers.graphs import graph_peer, macs_of, needs_export
-from salgan_edge.benchmarks.peers.peer import PeerUnavailableError, random_texts
+from salgan_edge.benchmarks.peers.peer import PeerUnavailableError
 
 from salgan_edge.devices import cache_folder
 from salgan_edge.errors import InputError
 from salgan_edge.files import sha256, writing
+from salgan_edge.timing import random_texts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from salgan_edge.benchmarks.peers.graphs import graph_peer, macs_of, needs_export
-from salgan_edge.benchmarks.peers.peer import PeerUnavailableError, random_photo, random_texts
+from salgan_edge.benchmarks.peers.peer import PeerUnavailableError
 
 from salgan_edge import contract
 from salgan_edge.errors import InputError
+from salgan_edge.timing import random_photo, random_texts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -94,7 +95,8 @@ def _neck_graph(file: Path, size: int) -> tuple[bytes, str, float | None]:
     """The cut graph, the name of its input, and its MACs."""
     with needs_export():
         import onnx  # noqa: PLC0415 - needs the extra export
-        from salgan_edge.train.data.onnx_graph import cut  # noqa: PLC0415
+
+        from salgan_edge.gaze.detector import cut  # noqa: PLC0415
     try:
         model = cut(file, _NECK_OUTPUTS, size)
         made = {name for node in model.graph.node for name in node.output}

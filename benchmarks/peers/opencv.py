@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.peers.peer import Peer, PeerUnavailableError, random_photo
+from salgan_edge.benchmarks.peers.peer import Peer, PeerUnavailableError
+
+from salgan_edge.timing import random_photo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +30,7 @@ def spectral_residual_peer(size: int, threads: int) -> Peer:
     if hasattr(cv2, "saliency"):
         model = cv2.saliency.StaticSaliencySpectralResidual_create()
         return _peer("spectral-residual", model, size, threads)
-    from salgan_edge.train.evaluation.models import SpectralResidual  # noqa: PLC0415 - imports OpenCV
+    from salgan_edge.evaluate.models import SpectralResidual  # noqa: PLC0415 - imports OpenCV
 
     photo, own = random_photo(size), SpectralResidual()
 

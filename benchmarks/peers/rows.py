@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from salgan_edge.benchmarks.measure import interleave, ratio_interval
 from salgan_edge.benchmarks.peers.choose import GENERATOR, OWN, TEXT_ENCODE, peer_subjects
 from salgan_edge.benchmarks.peers.graphs import macs_of
-from salgan_edge.benchmarks.peers.peer import Peer, random_photo
+from salgan_edge.benchmarks.peers.peer import Peer
 from salgan_edge.benchmarks.record import Row
 from salgan_edge.benchmarks.settings import Effort
 from salgan_edge.benchmarks.stages import Workload
 
 from salgan_edge import contract
 from salgan_edge.devices import Execution
+from salgan_edge.timing import interleave, random_photo, ratio_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from salgan_edge.benchmarks.measure import Stats
+    from salgan_edge.timing import Stats
 
 __all__ = ["CEILING", "peer_rows"]
 

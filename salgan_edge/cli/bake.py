@@ -15,7 +15,7 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.messages import one_line_warnings
+from salgan_edge.console import one_line_warnings
 from salgan_edge.errors import InputError, OutputError, PromptError
 
 __all__ = ["bake"]

@@ -12,7 +12,7 @@ import typer
 
 from salgan_edge.cli.execution import DeviceName, ProviderOptions, StrictOption, execution_of
 from salgan_edge.cli.extras import needs
-from salgan_edge.cli.messages import one_line_warnings
+from salgan_edge.console import one_line_warnings
 from salgan_edge.errors import DeviceError, OutputError
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from salgan_edge.errors import DataError
-from salgan_edge.train.data.prepare.layout import BoxForm, BoxUnit, LayoutName, SplitChoice
+from salgan_edge.gaze.prepare.layout import BoxForm, BoxUnit, LayoutName, SplitChoice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from salgan_edge.gaze.folder import GazeFolder
     from salgan_edge.gaze.phrases import PhraseSet
-    from salgan_edge.train.data.gaze import GazeFolder
-    from salgan_edge.train.data.prepare.phrase_pack import PhraseContents
-    from salgan_edge.train.data.prepare.show import Contents
+    from salgan_edge.gaze.prepare.phrase_pack import PhraseContents
+    from salgan_edge.gaze.prepare.show import Contents
 
 __all__ = ["app"]
 
@@ -88,10 +88,10 @@ def prepare(
 
     salgan-edge data prepare mine/boxes.csv --images mine/photos --output data/mine
     """
-    from salgan_edge.train.data.info import DatasetInfo  # noqa: PLC0415
-    from salgan_edge.train.data.prepare.build import prepare as run  # noqa: PLC0415
-    from salgan_edge.train.data.prepare.layout import PrepareOptions  # noqa: PLC0415
-    from salgan_edge.train.data.prepare.texts import Columns  # noqa: PLC0415
+    from salgan_edge.gaze.info import DatasetInfo  # noqa: PLC0415
+    from salgan_edge.gaze.prepare.build import prepare as run  # noqa: PLC0415
+    from salgan_edge.gaze.prepare.layout import PrepareOptions  # noqa: PLC0415
+    from salgan_edge.gaze.prepare.texts import Columns  # noqa: PLC0415
 
     try:
         info = DatasetInfo(name, licence, origin, DatasetInfo.blur_degree_share if blur is None else blur)
@@ -119,8 +119,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell what a packed folder holds, and check every file of it."""
+    from salgan_edge.gaze.folder import GazeFolder  # noqa: PLC0415
     from salgan_edge.gaze.phrases import PhraseSet  # noqa: PLC0415
-    from salgan_edge.train.data.gaze import GazeFolder  # noqa: PLC0415
 
     of_phrases = (folder / "phrases.csv").is_file()
     # A folder may hold both: gaze, and what the photos show.
@@ -143,8 +143,8 @@ def _described(folder: GazeFolder | PhraseSet, *, check: bool = True) -> tuple[d
     import dataclasses  # noqa: PLC0415
 
     from salgan_edge.gaze.phrases import PhraseSet  # noqa: PLC0415
-    from salgan_edge.train.data.prepare.phrase_pack import phrase_contents  # noqa: PLC0415
-    from salgan_edge.train.data.prepare.show import contents  # noqa: PLC0415
+    from salgan_edge.gaze.prepare.phrase_pack import phrase_contents  # noqa: PLC0415
+    from salgan_edge.gaze.prepare.show import contents  # noqa: PLC0415
 
     if isinstance(folder, PhraseSet):
         named = phrase_contents(folder, lambda names: _progress(names, "reading"), check=check)

@@ -19,7 +19,7 @@ from salgan_edge.cli.execution import (
     execution_of,
 )
 from salgan_edge.cli.extras import needs
-from salgan_edge.cli.messages import one_line_warnings
+from salgan_edge.console import one_line_warnings
 from salgan_edge.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from salgan_edge.devices import Execution
+    from salgan_edge.evaluate.models import BundleModel
+    from salgan_edge.evaluate.objects import DetectedBoxes
     from salgan_edge.evaluate.prompts import PromptEvaluation
+    from salgan_edge.evaluate.resampling import Bootstrap
+    from salgan_edge.evaluate.scores import Evaluation
+    from salgan_edge.gaze.folder import GazeFolder
     from salgan_edge.gaze.phrases import PhraseSet
-    from salgan_edge.train.data.gaze import GazeFolder
-    from salgan_edge.train.evaluation.bootstrap import Bootstrap
-    from salgan_edge.train.evaluation.models import BundleModel
-    from salgan_edge.train.evaluation.pointing import DetectedBoxes
-    from salgan_edge.train.evaluation.scores import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -50,7 +50,7 @@ class _Split(StrEnum):
 
 
 class _Baseline(StrEnum):
-    """The names of `salgan_edge.train.evaluation.models.Baseline`, without its imports, and none."""
+    """The names of `salgan_edge.evaluate.models.Baseline`, without its imports, and none."""
 
     mean_map = "mean-map"
     centre = "centre"
@@ -149,14 +149,14 @@ def evaluate(
             f"{sheet} has no suffix of an image: .jpg or .png was expected", param_hint="--sheet"
         )
     execution = execution_of(device.value, threads, strict, provider_option)
+    from salgan_edge.evaluate import paper_tables as tables  # noqa: PLC0415
+    from salgan_edge.evaluate.measure import evaluate_folders  # noqa: PLC0415
+    from salgan_edge.evaluate.models import Baseline  # noqa: PLC0415
     from salgan_edge.evaluate.prompt_report import text_table as prompt_table  # noqa: PLC0415
+    from salgan_edge.evaluate.resampling import Bootstrap  # noqa: PLC0415
+    from salgan_edge.evaluate.table import text_table  # noqa: PLC0415
+    from salgan_edge.gaze.folder import GazeFolder  # noqa: PLC0415
     from salgan_edge.gaze.phrases import PhraseSet  # noqa: PLC0415
-    from salgan_edge.train.data.gaze import GazeFolder  # noqa: PLC0415
-    from salgan_edge.train.evaluation import paper_tables as tables  # noqa: PLC0415
-    from salgan_edge.train.evaluation.bootstrap import Bootstrap  # noqa: PLC0415
-    from salgan_edge.train.evaluation.measure import evaluate_folders  # noqa: PLC0415
-    from salgan_edge.train.evaluation.models import Baseline  # noqa: PLC0415
-    from salgan_edge.train.evaluation.table import text_table  # noqa: PLC0415
 
     folders = [GazeFolder(folder) for folder in data or []]
     phrases = [PhraseSet(table, prompts_data) for table in prompts or []]
@@ -228,7 +228,7 @@ def _pointed(
 ) -> list[PromptEvaluation]:
     """The pointing game on each table."""
     from salgan_edge.evaluate.prompts import evaluate_prompts  # noqa: PLC0415
-    from salgan_edge.train.data.coco import COCO_CLASSES  # noqa: PLC0415
+    from salgan_edge.gaze.detector import COCO_CLASSES  # noqa: PLC0415
 
     with one_line_warnings():
         return [
@@ -248,7 +248,7 @@ def _pointed(
 
 def _write_csv(path: Path, evaluation: Evaluation, pointed: Sequence[PromptEvaluation]) -> None:
     from salgan_edge.evaluate.prompt_report import write_csv as write_prompts  # noqa: PLC0415
-    from salgan_edge.train.evaluation.table import write_csv  # noqa: PLC0415
+    from salgan_edge.evaluate.table import write_csv  # noqa: PLC0415
 
     if evaluation.data:
         write_csv(evaluation, path)
@@ -257,8 +257,8 @@ def _write_csv(path: Path, evaluation: Evaluation, pointed: Sequence[PromptEvalu
 
 
 def _bundles(bundle: Path | None, compare: Sequence[str], execution: Execution) -> list[BundleModel]:
+    from salgan_edge.evaluate.models import BundleModel  # noqa: PLC0415
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
-    from salgan_edge.train.evaluation.models import BundleModel  # noqa: PLC0415
 
     models: list[BundleModel] = []
     for label, place in [("", bundle), *(_labelled(value) for value in compare)]:
@@ -281,7 +281,7 @@ def _labelled(value: str) -> tuple[str, Path]:
 def _boxes(detector: Path | None, cache: Path | None) -> DetectedBoxes | None:
     if detector is None:
         return None
-    from salgan_edge.train.evaluation.pointing import DetectedBoxes  # noqa: PLC0415
+    from salgan_edge.evaluate.objects import DetectedBoxes  # noqa: PLC0415
 
     with needs("export", "onnx"):
         return DetectedBoxes(detector, cache)
@@ -297,9 +297,9 @@ def _write_sheet(
 ) -> None:
     import numpy as np  # noqa: PLC0415
 
+    from salgan_edge.evaluate.pictures import example_photos, example_sheet  # noqa: PLC0415
     from salgan_edge.evaluate.prompt_report import prompt_sheet, sheet_cases  # noqa: PLC0415
     from salgan_edge.images import write_image  # noqa: PLC0415
-    from salgan_edge.train.evaluation.pictures import example_photos, example_sheet  # noqa: PLC0415
 
     parts = [example_sheet(bundles, folder, example_photos(folder, split, count)) for folder in folders]
     parts += [

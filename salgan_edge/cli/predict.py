@@ -19,9 +19,9 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.messages import one_line_warnings, tell_placement
 from salgan_edge.cli.names import OutputNames
 from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
+from salgan_edge.console import one_line_warnings, tell_placement
 from salgan_edge.errors import ImageError, SalganEdgeError
 from salgan_edge.sources.opening import is_video
 

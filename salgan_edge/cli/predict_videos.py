@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from salgan_edge.cli.messages import one_line_warnings, tell_placement
 from salgan_edge.cli.stopping import Stopped, stoppable
+from salgan_edge.console import one_line_warnings, tell_placement
 from salgan_edge.errors import SourceError
 
 if TYPE_CHECKING:

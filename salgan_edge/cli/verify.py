@@ -16,7 +16,7 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.messages import one_line_warnings
+from salgan_edge.console import one_line_warnings
 
 if TYPE_CHECKING:
     from salgan_edge.verification.verify import VerifyReport

@@ -22,9 +22,9 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.messages import one_line_warnings, tell_placement
 from salgan_edge.cli.stopping import stoppable
 from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
+from salgan_edge.console import one_line_warnings, tell_placement
 from salgan_edge.errors import OutputError, SourceError
 
 if TYPE_CHECKING:

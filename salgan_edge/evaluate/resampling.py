@@ -1,14 +1,18 @@
-"""Intervals of medians and of areas under the ROC curve, by resampling photos.
+"""Confidence intervals by resampling photos: of means, medians, and areas under the ROC curve.
 
-Means come from `salgan_edge.train.evaluation.bootstrap.Bootstrap`, which is handed in (the runtime imports
-nothing of `train`); the same seed, photos and number of resamples give the same draws here.
+All texts of a photo are drawn together: predictions and human maps of one photo depend on each
+other, so pairs drawn one by one would make intervals too narrow. The same seed, photos and number of
+resamples give the same draws everywhere.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from salgan_edge.evaluate.scores import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,35 +29,46 @@ Interval = tuple[float, float, float]
 """A value with the ends of its 95 % interval by the bootstrap over photos."""
 
 
-class Estimate(Protocol):
-    """A mean with its interval."""
+@dataclass(frozen=True)
+class Bootstrap:
+    """Percentile bootstrap (Efron 1979) of a mean over values that come in photos.
 
-    @property
-    def mean(self) -> float:
-        """The mean."""
+    The same seed, photos and number of resamples give the same draws, so two models that were
+    scored on the same photos are compared draw by draw.
+    """
 
-    @property
-    def low(self) -> float:
-        """Lower end of the 95 % interval."""
+    resamples: int = 1000
+    """At least 1; 1 gives an interval of no meaning, quickly."""
+    seed: int = 0
 
-    @property
-    def high(self) -> float:
-        """Upper end."""
-
-
-class Bootstrap(Protocol):
-    """Draws photos again; see `salgan_edge.train.evaluation.bootstrap.Bootstrap`."""
-
-    @property
-    def resamples(self) -> int:
-        """How often photos are drawn, at least 1."""
-
-    @property
-    def seed(self) -> int:
-        """Of the draws."""
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.resamples < 1:
+            raise ValueError(f"resamples is {self.resamples}: at least 1 was expected")
 
     def estimate(self, values: npt.ArrayLike, photos: Sequence[str]) -> Estimate | None:
-        """Mean of values (n,), NaN left out, by photo; None where none is left."""
+        """Mean of `values` with its 95 % interval.
+
+        Args:
+            values: one number for each pair (n,); NaN for a pair without one.
+            photos: the photo of each pair.
+
+        Returns:
+            None if every value is NaN, or there is none.
+        """
+        numbers = np.asarray(values, np.float64)
+        known = ~np.isnan(numbers)
+        if not known.any():
+            return None
+        _, index = np.unique(np.asarray(photos)[known], return_inverse=True)
+        sums = np.bincount(index, numbers[known])
+        counts = np.bincount(index).astype(np.float64)
+        drawn = np.random.default_rng(self.seed).multinomial(
+            len(sums), np.full(len(sums), 1 / len(sums)), size=self.resamples
+        )  # (resamples, photos): how often each photo was drawn
+        means = (drawn @ sums) / (drawn @ counts)
+        low, high = np.percentile(means, _TAILS)
+        return Estimate(float(numbers[known].mean()), float(low), float(high))
 
 
 def _weights(photos: Sequence[str], bootstrap: Bootstrap) -> npt.NDArray[np.int64]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from salgan_edge.export.text_encoders import load_text_encoder, write_tokenizer
 from salgan_edge.train.networks.text_encoder import embed
+from salgan_edge.train.networks.text_encoders import load_text_encoder, write_tokenizer
 from tokenizers import Tokenizer
 
 from salgan_edge.errors import DataError

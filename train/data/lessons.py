@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from salgan_edge.train.data import phrases, text_vectors
-from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
-from salgan_edge.train.data.gaze import GazeFolder
 from salgan_edge.train.data.sentence_teacher import WordingSteps
 from salgan_edge.train.data.text_vectors import TextVectors, TrueTexts
 
 from salgan_edge.errors import DataError
 from salgan_edge.files import writing
+from salgan_edge.gaze.detector import COCO_CLASSES, class_prompt
+from salgan_edge.gaze.folder import GazeFolder
 from salgan_edge.gaze.phrases import PhraseSet, wordings
 
 if TYPE_CHECKING:

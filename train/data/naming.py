@@ -7,8 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from salgan_edge.train.data.coco import COCO_CLASSES
 from salgan_edge.train.data.phrases import plural
+
+from salgan_edge.gaze.detector import COCO_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

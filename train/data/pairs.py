@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from salgan_edge.train.config import TrainConfig
-    from salgan_edge.train.data.gaze import GazeFolder
+
+    from salgan_edge.gaze.folder import GazeFolder
 
     Floats = npt.NDArray[np.float32]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from salgan_edge.train.data.augment import draw_view, recoloured
-from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
-from salgan_edge.train.data.gaze import photos
 from salgan_edge.train.data.named import Named, texts_of
 from salgan_edge.train.data.objects import TARGETS, box_map, object_map, prompts_for
 from salgan_edge.train.losses import density
 from salgan_edge.train.networks.edge import domain_of
 
+from salgan_edge.gaze.detector import COCO_CLASSES, class_prompt
+from salgan_edge.gaze.folder import photos
 from salgan_edge.gaze.phrases import mirrored
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from salgan_edge.train.config import TrainConfig
     from salgan_edge.train.data.composites import Composites
-    from salgan_edge.train.data.gaze import GazeFolder
-    from salgan_edge.train.data.objects import Detection
     from salgan_edge.train.data.text_vectors import TextVectors
+
+    from salgan_edge.gaze.detector import Detection
+    from salgan_edge.gaze.folder import GazeFolder
 
     Floats = npt.NDArray[np.float32]
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from salgan_edge.train.data.coco import COCO_CLASSES, class_prompt
 
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.detector import COCO_CLASSES, class_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from salgan_edge.train.data.onnx_graph import needed_tensors
 from torch import Tensor, nn
 
 from salgan_edge.errors import CheckpointError
+from salgan_edge.gaze.detector import needed_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

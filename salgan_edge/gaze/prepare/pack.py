@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from salgan_edge.train.data.gaze import COLUMNS, GazeFolder
-from salgan_edge.train.data.prepare.maps import MAP_SIDE, read_map, shrunk
-from salgan_edge.train.data.prepare.points import read_points
 
 from salgan_edge.errors import DataError, ImageError, OutputError
+from salgan_edge.gaze.folder import COLUMNS, GazeFolder
+from salgan_edge.gaze.prepare.maps import MAP_SIDE, read_map, shrunk
+from salgan_edge.gaze.prepare.points import read_points
 from salgan_edge.images import read_image, write_image
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
-    from salgan_edge.train.data.info import DatasetInfo
-    from salgan_edge.train.data.prepare.layout import Item
-    from salgan_edge.train.data.problems import Problems
+
+    from salgan_edge.gaze.info import DatasetInfo
+    from salgan_edge.gaze.prepare.layout import Item
+    from salgan_edge.gaze.problems import Problems
 
     Progress = Callable[[Sequence[list[Item]]], Iterable[list[Item]]]
 

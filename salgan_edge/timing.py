@@ -5,7 +5,7 @@ run, and would take a core from the subject that is timed next. Each block begin
 they fall asleep, and runs that are not counted: after the pause, the first few are slower.
 
 For other modules: `interleave` gives a `Stats` for each subject, whose `blocks` are the raw samples.
-`ratio_interval(a.blocks, b.blocks)` takes those of one call, where block n of both lies close in time.
+`ratio_interval(a.blocks, b.blocks)` takes those of one call, where block n of both lies close in time. `random_photo` and `random_texts` are what to time a generator on.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import numpy.typing as npt
+
     Blocks = Sequence[Sequence[float]]
 
-__all__ = ["Ratio", "Stats", "interleave", "ratio_interval"]
+__all__ = ["Ratio", "Stats", "interleave", "random_photo", "random_texts", "ratio_interval"]
 
 _PAUSE = 0.05
 """Seconds after which idle threads of the other subject have stopped spinning."""
@@ -285,3 +287,15 @@ def _medians(
     # (resamples, count, drawn): which run of its block each is.
     run = (random.random((*chosen.shape, drawn)) * lengths[chosen][..., None]).astype(np.intp)
     return np.median(table[chosen[..., None], run], axis=axis)
+
+
+def random_photo(size: int) -> npt.NDArray[np.uint8]:
+    """A photo of noise, RGB uint8 (size, size, 3), always the same."""
+    return np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+
+
+def random_texts(count: int, dimension: int) -> npt.NDArray[np.float32]:
+    """Text vectors float32 (count, dimension) of length 1, always the same."""
+    vectors = np.random.default_rng(0).normal(size=(count, dimension))
+    unit: npt.NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit.astype(np.float32)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
-from salgan_edge.train.evaluation.scores import ALL, METRICS
-
+from salgan_edge.evaluate.scores import ALL, METRICS
 from salgan_edge.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from salgan_edge.train.evaluation.scores import DataScores, Estimate, Evaluation, ModelScores, Pointing
+    from salgan_edge.evaluate.scores import DataScores, Estimate, Evaluation, ModelScores, Pointing
 
 __all__ = ["CSV_COLUMNS", "text_table", "write_csv"]
 

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from salgan_edge.train.data.info import DatasetInfo
-from salgan_edge.train.data.prepare.maps import shrunk
-from salgan_edge.train.data.prepare.pack import (
+
+from salgan_edge.errors import DataError, ImageError
+from salgan_edge.gaze.info import DatasetInfo
+from salgan_edge.gaze.phrases import PHRASE_COLUMNS, PhraseSet, format_boxes
+from salgan_edge.gaze.prepare.maps import shrunk
+from salgan_edge.gaze.prepare.pack import (
     JPEG_QUALITY,
     digest_of,
     replacing,
     require_free,
     stop_if_strict,
 )
-from salgan_edge.train.data.prepare.phrase_sources import SHARES
-from salgan_edge.train.data.problems import Problems
-
-from salgan_edge.errors import DataError, ImageError
-from salgan_edge.gaze.phrases import PHRASE_COLUMNS, PhraseSet, format_boxes
+from salgan_edge.gaze.prepare.phrase_sources import SHARES
+from salgan_edge.gaze.problems import Problems
 from salgan_edge.gaze.split import SPLIT_ID, SPLITS
 from salgan_edge.images import read_image, write_image
 
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from salgan_edge.train.data.prepare.phrase_sources import RawBox, Row, SourcePhoto
-
     from salgan_edge.gaze.phrases import Box, Phrase
+    from salgan_edge.gaze.prepare.phrase_sources import RawBox, Row, SourcePhoto
 
     PhotoProgress = Callable[[Sequence[SourcePhoto]], Iterable[SourcePhoto]]
     NameProgress = Callable[[Sequence[str]], Iterable[str]]

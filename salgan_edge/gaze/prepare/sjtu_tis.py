@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from salgan_edge.train.data.gaze import FREE_VIEWING
-from salgan_edge.train.data.info import DatasetInfo
-from salgan_edge.train.data.prepare.conditions import parse_name, short_name
-from salgan_edge.train.data.prepare.layout import Found, Item, LayoutName, files_in, folders_in, sub_folder
-from salgan_edge.train.data.prepare.points import POINT_SUFFIXES
-from salgan_edge.train.data.prepare.texts import TEXT_SUFFIXES, Columns, Texts, read_texts
-
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.folder import FREE_VIEWING
+from salgan_edge.gaze.info import DatasetInfo
+from salgan_edge.gaze.prepare.conditions import parse_name, short_name
+from salgan_edge.gaze.prepare.layout import Found, Item, LayoutName, files_in, folders_in, sub_folder
+from salgan_edge.gaze.prepare.points import POINT_SUFFIXES
+from salgan_edge.gaze.prepare.texts import TEXT_SUFFIXES, Columns, Texts, read_texts
 from salgan_edge.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from salgan_edge.train.data.prepare.layout import PrepareOptions
-    from salgan_edge.train.data.problems import Problems
+    from salgan_edge.gaze.prepare.layout import PrepareOptions
+    from salgan_edge.gaze.problems import Problems
 
     Index = dict[str, dict[str, Path]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from salgan_edge.train.data.gaze import FREE_VIEWING
+from salgan_edge.gaze.folder import FREE_VIEWING
 
 __all__ = ["BY_SUFFIX", "condition_named", "parse_name", "short_name"]
 

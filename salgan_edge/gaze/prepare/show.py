@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from salgan_edge.train.data.gaze import photos
-from salgan_edge.train.data.problems import Problems
 
 from salgan_edge.errors import DataError, ImageError
+from salgan_edge.gaze.folder import photos
+from salgan_edge.gaze.problems import Problems
 from salgan_edge.gaze.split import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from salgan_edge.train.data.gaze import GazeFolder, GazePair
+    from salgan_edge.gaze.folder import GazeFolder, GazePair
 
     Progress = Callable[[Sequence[list[GazePair]]], Iterable[list[GazePair]]]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from salgan_edge.train.evaluation.scores import ALL, GROUPED
+from salgan_edge.evaluate.scores import ALL, GROUPED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from salgan_edge.train.evaluation.scores import DataScores, ModelScores
+    from salgan_edge.evaluate.scores import DataScores, ModelScores
 
 __all__ = ["GROUPS", "NOTE", "paper_tables"]
 

@@ -13,25 +13,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from salgan_edge.train.data.coco import class_prompt
-from salgan_edge.train.data.objects import SCORE, Detection, Detector
-from salgan_edge.train.data.text_vectors import name_variants
-from salgan_edge.train.evaluation.scores import ModelScores, Pointing
 
 from salgan_edge.errors import DataError
+from salgan_edge.evaluate.scores import ModelScores, Pointing
 from salgan_edge.files import sha256, writing
+from salgan_edge.gaze.detector import SCORE, Detection, Detector, object_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
-    from salgan_edge.train.evaluation.bootstrap import Bootstrap
-    from salgan_edge.train.evaluation.models import Model
+
+    from salgan_edge.evaluate.models import Model
+    from salgan_edge.evaluate.resampling import Bootstrap
 
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["BoxSource", "DetectedBoxes", "PointingGame", "object_prompt", "single_objects"]
+__all__ = ["BoxSource", "DetectedBoxes", "PointingGame", "single_objects"]
 
 SMALLEST, LARGEST = 0.01, 0.3
 """Share of the photo that an object's box may cover."""
@@ -118,11 +117,6 @@ class DetectedBoxes:
             raise DataError(
                 f"{cache} is no cache of objects: name another file, or remove it ({type(error).__name__}: {error})"
             ) from error
-
-
-def object_prompt(name: str) -> str:
-    """How people ask for one object of a class: "a dog", "an apple"."""
-    return name_variants(class_prompt(name))[1]
 
 
 def single_objects(found: Sequence[Detection]) -> list[Detection]:

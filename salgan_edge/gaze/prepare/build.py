@@ -5,23 +5,22 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.train.data.gaze import GazeFolder
-from salgan_edge.train.data.info import DatasetInfo
-from salgan_edge.train.data.prepare import folders, sjtu_tis
-from salgan_edge.train.data.prepare.layout import LayoutName, folders_in
-from salgan_edge.train.data.prepare.pack import pack, require_free
-from salgan_edge.train.data.prepare.phrase_pack import pack_phrases
-from salgan_edge.train.data.prepare.phrase_sources import find_phrases, phrase_tables
-from salgan_edge.train.data.problems import Problems
-
 from salgan_edge.errors import DataError, OutputError
+from salgan_edge.gaze.folder import GazeFolder
+from salgan_edge.gaze.info import DatasetInfo
 from salgan_edge.gaze.phrases import PhraseSet
+from salgan_edge.gaze.prepare import folders, sjtu_tis
+from salgan_edge.gaze.prepare.layout import LayoutName, folders_in
+from salgan_edge.gaze.prepare.pack import pack, require_free
+from salgan_edge.gaze.prepare.phrase_pack import pack_phrases
+from salgan_edge.gaze.prepare.phrase_sources import find_phrases, phrase_tables
+from salgan_edge.gaze.problems import Problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from salgan_edge.train.data.prepare.layout import PrepareOptions
+    from salgan_edge.gaze.prepare.layout import PrepareOptions
 
     Progress = Callable[[Sequence[Any]], Iterable[Any]]
 

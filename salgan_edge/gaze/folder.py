@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from salgan_edge.train.data.info import DatasetInfo
-from salgan_edge.train.data.problems import Problems
 
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.info import DatasetInfo
+from salgan_edge.gaze.problems import Problems
 from salgan_edge.gaze.split import SPLIT_ID, SPLITS, split_photos
 from salgan_edge.images import read_image
 

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from salgan_edge.train.data.info import DatasetInfo
-
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.info import DatasetInfo
 from salgan_edge.gaze.split import SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
-    from salgan_edge.train.data.prepare.texts import Columns
+    from salgan_edge.gaze.prepare.texts import Columns
 
 __all__ = [
     "BoxForm",

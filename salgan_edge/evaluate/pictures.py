@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from salgan_edge.train.data.gaze import photos
-from salgan_edge.train.evaluation.human import pairs_of
-from salgan_edge.train.evaluation.measure import some_of
-from salgan_edge.train.evaluation.models import resized
-from salgan_edge.train.evaluation.scores import in_order
 
+from salgan_edge.evaluate.measure import pairs_of, some_of
+from salgan_edge.evaluate.models import resized
+from salgan_edge.evaluate.scores import in_order
+from salgan_edge.gaze.folder import photos
 from salgan_edge.metrics import cc
 from salgan_edge.render import captioned, overlay
 
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
-    from salgan_edge.train.data.gaze import GazeFolder, GazePair
-    from salgan_edge.train.evaluation.models import Model
+
+    from salgan_edge.evaluate.models import Model
+    from salgan_edge.gaze.folder import GazeFolder, GazePair
 
     Pixels = npt.NDArray[np.uint8]
     FloatMap = npt.NDArray[np.float32]

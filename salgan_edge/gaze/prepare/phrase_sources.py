@@ -1,7 +1,7 @@
 """Texts with boxes as others publish or write them: COCO, RefCOCO, Flickr30k Entities, plain tables.
 
 Each reader looks up the photos' files and gathers rows; no photo is decoded yet, so boxes stay in
-the source's own units until `salgan_edge.train.data.prepare.phrase_pack` knows the photo's size.
+the source's own units until `salgan_edge.gaze.prepare.phrase_pack` knows the photo's size.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from xml.etree import ElementTree as ET
 
-from salgan_edge.train.data.info import DatasetInfo
-from salgan_edge.train.data.prepare.layout import BoxForm, BoxUnit, LayoutName, files_in, folders_in
-from salgan_edge.train.data.prepare.texts import IMAGE_COLUMNS, find_column, read_csv
-
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.info import DatasetInfo
+from salgan_edge.gaze.prepare.layout import BoxForm, BoxUnit, LayoutName, files_in, folders_in
+from salgan_edge.gaze.prepare.texts import IMAGE_COLUMNS, find_column, read_csv
 from salgan_edge.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-    from salgan_edge.train.data.prepare.layout import PrepareOptions
-    from salgan_edge.train.data.problems import Problems
+    from salgan_edge.gaze.prepare.layout import PrepareOptions
+    from salgan_edge.gaze.problems import Problems
 
 T = TypeVar("T")
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.train.data.prepare.conditions import condition_named, parse_name, short_name
-
 from salgan_edge.errors import DataError, MissingDependencyError
+from salgan_edge.gaze.prepare.conditions import condition_named, parse_name, short_name
 from salgan_edge.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from salgan_edge.train.data.problems import Problems
+    from salgan_edge.gaze.problems import Problems
 
 __all__ = ["IMAGE_COLUMNS", "TEXT_SUFFIXES", "Columns", "Texts", "find_column", "read_csv", "read_texts"]
 

@@ -1,1 +1,0 @@
-"""Scores bundles on human gaze, through ONNX Runtime alone."""
