@@ -147,9 +147,9 @@ def measure_trade(
     return [
         Row(
             candidate.name, stats[candidate.name],
-            ratio_interval(stats[candidate.name].blocks, stats["neck"].blocks), macs, size, scores,
+            ratio_interval(stats[candidate.name].blocks, stats["neck"].blocks), macs, length, scores,
         )
-        for candidate, scores, macs, size in scored
+        for candidate, scores, macs, length in scored
     ]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ KNOWN_FILES = (*BUNDLE_FILES, *EXTRA_FILES)
 """Every file that a manifest may list."""
 
 EMBEDDED = ("default", "small")
-"""Names of the bundles that are installed with the package: the most accurate one, and one at a third of its cost."""
+"""Names of the bundles that are installed with the package: the most accurate one, and one at two fifths of its cost."""
 
 _EMBEDDED = Path(__file__).parent / "bundles"
 _CHUNK = 1 << 20

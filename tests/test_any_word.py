@@ -64,7 +64,7 @@ def test_peak_falls_on_what_the_text_names(predictors, image, text, boxes):
     ids=lambda case: case[1],
 )
 def test_small_obeys_too(predictors, case):
-    """It is held to less: a third of the cost, and no second backbone."""
+    """It is held to less: two fifths of the cost, and no second backbone."""
     assert hits(predictors["small"], *case)
 
 

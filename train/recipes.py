@@ -12,7 +12,7 @@ RECIPES = MappingProxyType(
     {
         # The product: content loss on densities, two pretrained backbones, texts with boxes.
         "default": TrainConfig(eyes="lite0", eye_scale=0.875, fine_keys=True),
-        # At a third of the cost, without the second backbone.
+        # At two fifths of the cost, without the second backbone.
         "small": TrainConfig(),
         # `default` on data whose terms allow commercial use: MIT, Apache-2.0, CC BY 4.0 and CC0.
         "open": TrainConfig(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from salgan_edge.errors import DataError
+from salgan_edge.evaluate.pointing import inside, peak
 from salgan_edge.evaluate.scores import ModelScores, Pointing
 from salgan_edge.files import sha256, writing
 from salgan_edge.gaze.detector import SCORE, Detection, Detector, object_prompt
@@ -148,7 +149,12 @@ class PointingGame:
         texts: list[str | None] = [None, *(object_prompt(target.name) for target in targets)]
         free, *told = self._model.maps(photo, texts)
         self._cases += [
-            _Case(name, _inside(values, target.box), _inside(free, target.box), target.area)
+            _Case(
+                name,
+                inside(peak(values), [target.box], margin=0),
+                inside(peak(free), [target.box], margin=0),
+                target.area,
+            )
             for values, target in zip(told, targets, strict=True)
         ]
 
@@ -161,10 +167,3 @@ class PointingGame:
             return scores
         area = float(np.mean([case.area for case in self._cases]))
         return replace(scores, pointing=Pointing(len(photos), len(set(photos)), hits, free, area))
-
-
-def _inside(values: npt.NDArray[np.float32], box: tuple[float, float, float, float]) -> bool:
-    """Whether the middle of the map's largest pixel lies in a box of shares of width and height."""
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
-    x, y = (column + 0.5) / values.shape[1], (row + 0.5) / values.shape[0]
-    return bool(box[0] <= x <= box[2] and box[1] <= y <= box[3])

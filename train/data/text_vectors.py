@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from salgan_edge.errors import DataError
-from salgan_edge.gaze.detector import COCO_CLASSES, class_prompt
+from salgan_edge.gaze.detector import COCO_CLASSES, class_prompt, object_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -296,5 +296,5 @@ def name_variants(text: str) -> list[str]:
     name = bare_name(text)
     if name == text:
         return [text]
-    article = "an" if name[0] in "aeiou" else "a"
-    return [text, f"{article} {name}", name, f"the {name}", f"my {name}", f"a photo of {article} {name}"]
+    one = object_prompt(name)
+    return [text, one, name, f"the {name}", f"my {name}", f"a photo of {one}"]

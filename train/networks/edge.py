@@ -454,7 +454,7 @@ def _resized(x: Tensor, side: int) -> Tensor:
     """Square planes (B, channels, s, s) brought to another side, linearly."""
     if x.shape[-1] == side:
         return x
-    # By a factor, as above; it is a hair too large, lest the product be rounded down to one cell less.
+    # By a factor, for which ONNX Runtime has a fast kernel; a hair too large, lest the product be rounded down to one cell less.
     return nn.functional.interpolate(x, scale_factor=(side + 1e-3) / x.shape[-1], mode="bilinear")
 
 
