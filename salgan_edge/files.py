@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
-from pathlib import Path
+import secrets
 from typing import TYPE_CHECKING
 
 from salgan_edge.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["sha256", "writing"]
+
+_STEM = 50
+"""Characters of a name that its temporary file keeps: file systems take 255 bytes in all."""
 
 
 @contextlib.contextmanager
@@ -28,19 +30,15 @@ def writing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        # Not by tempfile: its files are readable to their owner alone, a result is an ordinary file.
+        temporary = path.parent / f".{path.stem[:_STEM]}-{secrets.token_hex(6)}{path.suffix}"
+        temporary.open("xb").close()
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; choose another --output"
         ) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files that only their owner reads; a result is an ordinary file.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except OutputError:
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from salgan_edge.errors import BundleError, InputError, PromptError
 from salgan_edge.files import writing
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -36,6 +37,11 @@ class PromptPack:
     A generator may be given them if its bundle has, or was packed without, the same text encoder and
     tokenizer: `check` compares. Vectors of another encoder are refused, even one of the same text
     space, because two encoders place the same text differently.
+
+    >>> from salgan_edge import SaliencyPredictor
+    >>> pack = SaliencyPredictor.load().bake(["my keys", "a red mug"])
+    >>> "my keys" in pack, pack.vectors.shape
+    (True, (2, 512))
 
     Raises:
         PromptError: no text, one that is empty or occurs twice, or vectors that do not fit the texts.
@@ -73,6 +79,10 @@ class PromptPack:
             )
         vectors.flags.writeable = False
         object.__setattr__(self, "vectors", vectors)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Checked, and read-only, in another process too."""
+        return type(self), (self.texts, self.vectors, self.bundle_id, self.text_space, self.text_key)
 
     def __contains__(self, text: object) -> bool:
         """Whether a text is in the pack, letter for letter."""
@@ -127,13 +137,13 @@ class PromptPack:
                 f"than that of bundle {manifest.bundle_id}: {cure}"
             )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the pack, an ``.npz`` file; the same pack gives the same bytes.
 
         Raises:
             OutputError: it cannot be written.
         """
-        with writing(path) as temporary, temporary.open("wb") as file:
+        with writing(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 format_version=np.array(PROMPT_FORMAT_VERSION, np.int64),
@@ -145,12 +155,13 @@ class PromptPack:
             )
 
     @staticmethod
-    def load(path: Path) -> PromptPack:
+    def load(path: str | os.PathLike[str]) -> PromptPack:
         """Read a pack. Nothing in the file is executed, and it cannot ask for more memory than it has bytes.
 
         Raises:
             InputError: the file does not exist, is no prompt pack, is damaged, or of a newer version.
         """
+        path = Path(path)
         if not path.is_file():
             raise InputError(f"{path} does not exist: a prompt pack was expected, {_BAKE}")
         try:

@@ -30,7 +30,13 @@ _STRIP_PIXELS = 2**17
 
 
 def heat_map(saliency: FloatMap) -> Pixels:
-    """Colours of a saliency map (H, W) in 0..1, RGB uint8 (H, W, 3); Turbo, blue to red."""
+    """Colours of a saliency map (H, W) in 0..1, RGB uint8 (H, W, 3); Turbo, blue to red.
+
+    >>> import numpy as np
+    >>> from salgan_edge import heat_map
+    >>> heat_map(np.array([[0.0, 0.5, 1.0]], np.float32)).shape
+    (1, 3, 3)
+    """
     levels = np.rint(saliency * 255).astype(np.uint8)
     return cast("Pixels", cv2.applyColorMap(levels, _turbo()))
 
@@ -40,6 +46,12 @@ def overlay(image: Pixels, saliency: FloatMap, opacity: float = _OPACITY) -> Pix
 
     Colours are the more opaque the more salient a place is, so the photo stays visible elsewhere;
     `opacity`, 0..1, is that of the most salient place.
+
+    >>> import numpy as np
+    >>> from salgan_edge import overlay
+    >>> photo = np.full((2, 2, 3), 100, np.uint8)
+    >>> bool((overlay(photo, np.zeros((2, 2), np.float32)) == photo).all())
+    True
     """
     shown = np.empty(image.shape, np.uint8)
     values = np.asarray(saliency, np.float32)

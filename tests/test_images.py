@@ -8,6 +8,7 @@ from PIL import Image
 
 from salgan_edge import images
 from salgan_edge.errors import ImageError, OutputError
+from salgan_edge.image_header import read_header
 
 
 @pytest.fixture
@@ -50,9 +51,67 @@ def test_sixteen_bit(tmp_path):
     assert np.abs(read[..., 0].astype(int) - values / 257).max() <= 1
 
 
-def test_alpha_is_dropped(tmp_path, pixels):
-    Image.fromarray(np.dstack([pixels, np.full((40, 60), 7, np.uint8)]), "RGBA").save(tmp_path / "a.png")
-    assert np.array_equal(images.read_image(tmp_path / "a.png"), pixels)
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_transparent_images_are_laid_on_white(tmp_path, pixels, suffix, orientation):
+    opacity = np.linspace(0, 255, 40 * 60).reshape(40, 60).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.dstack([pixels, opacity]), "RGBA")
+    image.save(tmp_path / f"a{suffix}", exif=exif, lossless=True)
+    share = opacity[..., None] / 255
+    expected = pixels * share + 255 * (1 - share)
+    expected = {1: expected, 3: expected[::-1, ::-1], 6: np.rot90(expected, -1)}[orientation]
+    read = images.read_image(tmp_path / f"a{suffix}").astype(int)
+    assert read.shape == expected.shape
+    assert np.abs(read - expected).max() <= 1
+
+
+def test_transparent_palette(tmp_path, pixels):
+    image = Image.fromarray(pixels).quantize(16)
+    image.info["transparency"] = 3
+    image.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as written:
+        image = written.convert("RGBA")
+    expected = np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"))
+    assert (expected == 255).all(axis=2).any()
+    assert np.abs(images.read_image(tmp_path / "a.png").astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [(s, "RGB") for s in (".jpg", ".png", ".webp", ".tif", ".bmp", ".ppm", ".jp2", ".gif", ".avif")]
+    + [(".png", "RGBA"), (".webp", "RGBA"), (".tif", "RGBA"), (".png", "LA"), (".pgm", "L")],
+)
+def test_headers_say_what_pillow_says(tmp_path, pixels, suffix, mode, orientation):
+    exif = Image.Exif()
+    if orientation > 1:
+        if suffix not in (".jpg", ".png", ".webp", ".tif"):
+            pytest.skip("without EXIF")
+        exif[0x0112] = orientation
+    path = tmp_path / f"a{suffix}"
+    try:
+        Image.fromarray(pixels).convert(mode).save(path, **({"exif": exif} if orientation > 1 else {}))
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow does not write {suffix}")
+    with Image.open(path) as image:
+        header = read_header(path.read_bytes())
+        turned = suffix == ".tif" and orientation > 4  # Pillow turns these when it opens them
+        assert (header.width, header.height) == (image.size[::-1] if turned else image.size)
+        assert header.alpha == ("A" in image.mode or suffix == ".gif")
+        names = {"jpeg2000": "jp2", "ppm": "pnm"}
+        assert header.format == names.get(image.format.lower(), image.format.lower())
+    assert header.orientation == orientation
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp", ".ppm", ".gif"])
+def test_headers_cut_anywhere_are_no_crash(tmp_path, pixels, suffix):
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    data = (tmp_path / f"a{suffix}").read_bytes()
+    for end in range(min(len(data), 600)):
+        header = read_header(data[:end])
+        assert header is None or header.width >= 0
 
 
 def test_cmyk(tmp_path, pixels):
