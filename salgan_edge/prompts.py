@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from salgan_edge.bundle import Manifest
 
-__all__ = ["PROMPT_FORMAT_VERSION", "PromptPack"]
+__all__ = ["PROMPT_FORMAT_VERSION", "PromptPack", "load_prompts"]
 
 PROMPT_FORMAT_VERSION = 1
 """Version of the file's layout; a reader refuses a newer one."""
@@ -188,6 +188,24 @@ class PromptPack:
             return f"the closest of its {len(self.texts)} texts are {listed}"
         listed = ", ".join(f'"{name}"' for name in self.texts[:3])
         return f"it holds {len(self.texts)} texts, such as {listed}"
+
+
+def load_prompts(path: Path | None, texts: Sequence[str | None]) -> PromptPack | None:
+    """The prompt pack of a file with the given texts alone, or all of its texts where none is given.
+
+    Args:
+        path: the file; None for no prompt pack.
+        texts: None among them is left out: free viewing needs no vector.
+
+    Raises:
+        InputError: the file cannot be used.
+        PromptError: a text is not in it.
+    """
+    if path is None:
+        return None
+    pack = PromptPack.load(path)
+    chosen = [text for text in texts if text is not None]
+    return pack.select(chosen) if chosen else pack
 
 
 def _check_version(path: Path, names: Collection[str], file: Mapping[str, npt.NDArray[Any]]) -> None:

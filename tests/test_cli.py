@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from salgan_edge import cli, samples
-from salgan_edge.cli.arguments import expand_images, split_arguments
 from salgan_edge.errors import ImageError
 from salgan_edge.images import read_image
+from salgan_edge.inputs import expand_images, split_arguments
 from salgan_edge.naming import slug
 
 
@@ -170,7 +170,7 @@ def test_predict_json(run, predictor):
         assert record["peaks"][0]["value"] == pytest.approx(1, abs=0.02)
         assert 1 <= len(record["peaks"]) <= 5
         assert {"decode", "text", "generator", "resize"} <= set(record["milliseconds"])
-        assert Path(record["overlay"]).is_file()
+        assert Path(record["files"]["overlay"]).is_file()
         assert record["device"] == "cpu"
         assert record["bundle"] == predictor.bundle.manifest.bundle_id
 

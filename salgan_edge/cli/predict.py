@@ -7,7 +7,7 @@ import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,10 +19,10 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.names import OutputNames
 from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
 from salgan_edge.console import one_line_warnings, tell_placement
 from salgan_edge.errors import ImageError, SalganEdgeError
+from salgan_edge.outputs import OutputNames
 from salgan_edge.sources.opening import is_video
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from salgan_edge.devices import Execution
     from salgan_edge.predictor import SaliencyPredictor
-    from salgan_edge.result import SaliencyResult
 
 __all__ = ["predict"]
 
@@ -97,14 +96,19 @@ def predict(
     Without a text it is free viewing, or every text of --prompts. Writes the photo or video with the prediction laid
     over it.
     """
-    from salgan_edge.cli.arguments import expand_images, prompt_pack, split_arguments  # noqa: PLC0415
+    from salgan_edge.inputs import expand_images, split_arguments  # noqa: PLC0415
 
     execution = execution_of(device.value, threads, strict, provider_option)
     words, texts = split_arguments(arguments, text or [])
     files = expand_images(words)
     if texts == [None] and len(words) > 1 and Path(words[-1]).is_dir():
         typer.echo(f"note: {words[-1]} is a folder here; if it is the text, put it after --text", err=True)
-    pack = prompt_pack(prompts, texts)
+    if prompts is None:
+        pack = None
+    else:
+        from salgan_edge.prompts import load_prompts  # noqa: PLC0415
+
+        pack = load_prompts(prompts, texts)
     if pack is not None:
         texts = list(pack.texts)
     names = OutputNames(output, files, texts)
@@ -181,7 +185,7 @@ def _predict_images(
             written = names.write(file, results, map_suffix)
             if as_json:
                 for result, paths in zip(results, written.results, strict=True):
-                    show(json.dumps(_record(file, result, paths, predictor), ensure_ascii=False), False)
+                    show(json.dumps(result.to_dict(file=file, files=paths), ensure_ascii=False), False)
             else:
                 for path in (*(path for paths in written.results for path in paths.values()), *written.sheet):
                     show(str(path), False)
@@ -204,22 +208,3 @@ def _lines(files: list[Path], *, bar: bool) -> Iterator[tuple[Iterable[Path], Ca
     finally:
         for line, err in held:
             typer.echo(line, err=err)
-
-
-def _record(
-    file: Path, result: SaliencyResult, paths: dict[str, Path], predictor: SaliencyPredictor
-) -> dict[str, Any]:
-    peaks = result.peaks(5)
-    return {
-        "file": str(file),
-        "text": result.text,
-        "width": result.map.shape[1],
-        "height": result.map.shape[0],
-        "peak": {"x": peaks[0].x, "y": peaks[0].y},
-        "peaks": [{"x": p.x, "y": p.y, "value": round(p.value, 4)} for p in peaks],
-        "milliseconds": {stage: round(time, 3) for stage, time in result.milliseconds.items()},
-        **{what: str(path) for what, path in paths.items()},
-        "device": predictor.device,
-        **({} if predictor.placement is None else {"operators": predictor.placement}),
-        "bundle": predictor.bundle.manifest.bundle_id,
-    }

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from salgan_edge.cli.names import OutputNames
     from salgan_edge.devices import Execution
     from salgan_edge.live import LiveResult
     from salgan_edge.live_output import JsonLines
+    from salgan_edge.outputs import OutputNames
     from salgan_edge.predictor import SaliencyPredictor
     from salgan_edge.stabilise import Stabiliser
 

@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from salgan_edge.cli.arguments import prompt_pack
 from salgan_edge.cli.execution import (
     DeviceName,
     DeviceOption,
@@ -218,7 +217,9 @@ def _load(
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
 
     given: list[str | None] = list(dict.fromkeys(texts)) or [None]
-    pack = prompt_pack(prompts, given)
+    from salgan_edge.prompts import load_prompts  # noqa: PLC0415
+
+    pack = load_prompts(prompts, given)
     chosen: list[str | None] = given if pack is None else [*pack.texts]
 
     def load(how: Execution) -> SaliencyPredictor:

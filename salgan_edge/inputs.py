@@ -1,4 +1,4 @@
-"""What the words after `predict` mean: images first, then perhaps a text."""
+"""From words to files: images first, then perhaps a text; folders and patterns as the files in them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from salgan_edge.sources.opening import is_video
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from salgan_edge.prompts import PromptPack
-
-__all__ = ["expand_images", "prompt_pack", "split_arguments"]
+__all__ = ["expand_images", "split_arguments"]
 
 
 def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str | None]]:
@@ -87,17 +85,6 @@ def expand_images(words: Sequence[str]) -> list[Path]:
     for file in files:
         first.setdefault(file.resolve(), file)
     return list(first.values())
-
-
-def prompt_pack(prompts: Path | None, texts: Sequence[str | None]) -> PromptPack | None:
-    """The prompt pack with the given texts, or all where none is given."""
-    if prompts is None:
-        return None
-    from salgan_edge.prompts import PromptPack  # noqa: PLC0415
-
-    pack = PromptPack.load(prompts)
-    chosen = [text for text in texts if text is not None]
-    return pack.select(chosen) if chosen else pack
 
 
 def _exists(word: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where the results of `salgan-edge predict` go."""
+"""Where results go: names of pictures, maps and videos, none of which replaces another or an input."""
 
 from __future__ import annotations
 
