@@ -112,7 +112,7 @@ class Workload:
             Saliency (B, N, h, w).
         """
         inputs: dict[str, npt.NDArray[Any]] = {contract.IMAGE: images, contract.TEXT_EMBEDDING: vectors}
-        return self.predictor._generator.run(contract.SALIENCY, inputs)  # noqa: SLF001 - the predictor's very session
+        return self.predictor.generator.run(contract.SALIENCY, inputs)
 
     def generator(self, photo: npt.NDArray[np.uint8], prompts: int = 1, batch: int = 1) -> Subject:
         """A run of the generator.

@@ -126,7 +126,8 @@ def _isobmff(data: bytes) -> ImageHeader | None:
 
 
 def _gif(data: bytes) -> ImageHeader:
-    return ImageHeader("gif", *struct.unpack_from("<HH", data, 6), alpha=True)
+    width, height = struct.unpack_from("<HH", data, 6)
+    return ImageHeader("gif", width, height, alpha=True)
 
 
 def _bmp(data: bytes) -> ImageHeader:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     FloatMap = npt.NDArray[np.float32]
     Pixels = npt.NDArray[np.uint8]
-    Texts = str | None | Sequence[str | None]
+    Several = list[str] | list[str | None] | tuple[str | None, ...]
+    Texts = str | None | Several
 
 __all__ = ["PromptWarning", "SaliencyPredictor"]
 
@@ -182,9 +183,25 @@ class SaliencyPredictor:
         return _reopened, (type(self), *arguments)
 
     @property
+    def generator(self) -> GraphSession:
+        """The loaded generator, in this process.
+
+        Raises:
+            InputError: the predictor is closed.
+        """
+        if self._generator is None:
+            raise InputError("the predictor is closed: load it again")
+        if self._process != os.getpid():
+            # Threads of a graph's session do not live on in a forked child: a run would wait for them for ever, and
+            # so would the end of the session.
+            _ABANDONED.extend((self._generator, self._text_encoder, self._side_by_side))
+            self._open()
+        return self._generator
+
+    @property
     def device(self) -> str:
         """Where the generator runs: a name of `salgan_edge.devices.DEVICES`."""
-        return self._ready().device
+        return self.generator.device
 
     @property
     def placement(self) -> dict[str, int] | None:
@@ -192,7 +209,7 @@ class SaliencyPredictor:
 
         None where there is no record: on the CPU, which has them all, and before onnxruntime 1.24.
         """
-        return self._ready().placement
+        return self.generator.placement
 
     @overload
     def predict(
@@ -201,7 +218,7 @@ class SaliencyPredictor:
 
     @overload
     def predict(
-        self, image: ImageLike, text: Sequence[str | None], *, bgr: bool = False, text_effect: bool = True
+        self, image: ImageLike, text: Several, *, bgr: bool = False, text_effect: bool = True
     ) -> list[SaliencyResult]: ...
 
     def predict(
@@ -247,7 +264,7 @@ class SaliencyPredictor:
     def predict_batch(
         self,
         images: Sequence[ImageLike],
-        texts: str | Sequence[str | None] | None = None,
+        texts: Texts = None,
         *,
         bgr: bool = False,
         text_effect: bool = True,
@@ -258,7 +275,7 @@ class SaliencyPredictor:
     def predict_batch(
         self,
         images: Sequence[ImageLike],
-        texts: Sequence[Sequence[str | None]],
+        texts: list[Several] | tuple[Several, ...],
         *,
         bgr: bool = False,
         text_effect: bool = True,
@@ -268,7 +285,7 @@ class SaliencyPredictor:
     def predict_batch(
         self,
         images: Sequence[ImageLike],
-        texts: Texts | Sequence[Sequence[str | None]] = None,
+        texts: Texts | list[Several] | tuple[Several, ...] = None,
         *,
         bgr: bool = False,
         text_effect: bool = True,
@@ -327,7 +344,8 @@ class SaliencyPredictor:
         Returns:
             Saliency (N, h, w) on the generator's grid, 0..1, relative to the largest of each.
         """
-        return self._run(self._ready(), self._fit(image)[None], vectors[None])[0]
+        maps: FloatMap = self._run(self.generator, self._fit(image)[None], vectors[None])[0]
+        return maps
 
     def embed(self, texts: str | Sequence[str | None]) -> npt.NDArray[np.float32]:
         """Text vectors (N, dimension); the zero vector for None.
@@ -343,14 +361,14 @@ class SaliencyPredictor:
         Raises:
             PromptError: a text is empty, or it is in no prompt pack and the bundle has no text encoder.
         """
-        self._ready()
+        _ = self.generator  # refused where it is closed; a forked child loads its own
         texts = [texts] if isinstance(texts, str) else list(texts)
         for text in texts:
             _check_text(text)
         found = {text: self._known[text] for text in texts if text is not None and text in self._known}
         with self._lock:
             for text in texts:
-                if text in self._vectors:
+                if text is not None and text in self._vectors:
                     self._vectors.move_to_end(text)
                     found[text] = self._vectors[text]
         missing = list(dict.fromkeys(text for text in texts if text is not None and text not in found))
@@ -428,21 +446,6 @@ class SaliencyPredictor:
             "and the whole bundle, and give the file with --prompts (prompts= in Python)"
         )
 
-    def _ready(self) -> GraphSession:
-        """The generator, loaded in this process.
-
-        Raises:
-            InputError: the predictor is closed.
-        """
-        if self._generator is None:
-            raise InputError("the predictor is closed: load it again")
-        if self._process != os.getpid():
-            # Threads of a graph's session do not live on in a forked child: a run would wait for them for ever, and
-            # so would the end of the session.
-            _ABANDONED.extend((self._generator, self._text_encoder, self._side_by_side))
-            self._open()
-        return self._generator
-
     def _fit(self, image: Pixels) -> Pixels:
         return fit(image, *self.bundle.manifest.input_size)
 
@@ -505,7 +508,7 @@ class SaliencyPredictor:
         """Images side by side, one thread each: more images a second than all threads for one at a time."""
         if workers < 1:
             raise InputError(f"{workers} workers were asked for: at least one was expected")
-        generator = self._ready()
+        generator = self.generator
         with self._lock:
             if self._side_by_side is None and workers > 1 and len(images) > 1:
                 alone = replace(self._execution, threads=1, spinning=False)
@@ -541,7 +544,7 @@ class SaliencyPredictor:
         def run(group: list[tuple[int, Pixels, Pixels, list[str | None], FloatMap]]) -> None:
             started = time.perf_counter()
             fitted, vectors = np.stack([entry[2] for entry in group]), np.stack([entry[4] for entry in group])
-            batch = self._run(self._ready(), fitted, vectors)
+            batch = self._run(self.generator, fitted, vectors)
             milliseconds = {"generator": 1000 * (time.perf_counter() - started) / len(group)}
             for (number, pixels, _, asked, _), maps in zip(group, batch, strict=True):
                 answers[number] = self._results(pixels, asked, maps, milliseconds)[: len(texts[number])]

@@ -164,7 +164,7 @@ def test_affinity_is_kept():
         "import os\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "from salgan_edge import SaliencyPredictor\n"
-        "session = SaliencyPredictor.load(device='cpu')._generator._session\n"
+        "session = SaliencyPredictor.load(device='cpu').generator._session\n"
         "print(session.get_session_options().intra_op_num_threads)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

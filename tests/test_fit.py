@@ -68,7 +68,7 @@ def test_maps_are_those_of_the_graphs_resize(predictor, name, size):
     vectors = predictor.embed(["a spoon"])
     (grid,) = predictor.grids(photo, vectors)
     inputs = {contract.IMAGE: photo[None], contract.TEXT_EMBEDDING: vectors[None]}
-    expected = predictor._generator.run(contract.SALIENCY, inputs)[0, 0]
+    expected = predictor.generator.run(contract.SALIENCY, inputs)[0, 0]
     assert np.corrcoef(grid.ravel(), expected.ravel())[0, 1] > 0.99
     peak, other = (np.array(np.unravel_index(each.argmax(), each.shape)) for each in (grid, expected))
     assert np.abs(peak - other).max() <= 1
