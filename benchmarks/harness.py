@@ -1,39 +1,68 @@
-"""Measures groups of rows: one thing varies in each, and all of a group are interleaved in one run."""
+"""What is timed of a bundle, in groups of rows: one thing varies in each, and all of a group are interleaved in one run."""
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import cv2
+import numpy as np
 from salgan_edge.benchmarks import cold
-from salgan_edge.benchmarks.machine import machine
-from salgan_edge.benchmarks.record import Record, Row, bundle_entry
-from salgan_edge.benchmarks.stages import (
-    BARE,
-    PREDICT,
-    Workload,
-    frame_subjects,
-    photo_of,
-    stage_subjects,
-    whole_subjects,
-)
+from salgan_edge.benchmarks.record import Record, Row, bundle_entry, machine
 
+from salgan_edge import contract, render, samples
+from salgan_edge.fit import fit
+from salgan_edge.images import read_image, write_image
+from salgan_edge.predictor import SaliencyPredictor
+from salgan_edge.result import SaliencyResult
 from salgan_edge.timing import interleave, ratio_interval
+from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from salgan_edge.benchmarks.settings import Effort, Settings
-    from salgan_edge.benchmarks.stages import Subject
+    import numpy.typing as npt
+    from salgan_edge.benchmarks.settings import Effort, Frame, Settings
 
+    from salgan_edge.devices import Execution
     from salgan_edge.timing import Stats
 
     Progress = Callable[[str, float], object]
+    Subject = Callable[[], object]
 
-__all__ = ["Case", "expected_seconds", "measure", "measured_rows"]
+__all__ = [
+    "AROUND",
+    "BARE",
+    "PREDICT",
+    "STREAM_OVERLAY",
+    "TEXT",
+    "Workload",
+    "expected_seconds",
+    "measure",
+    "photo_of",
+]
+
+TEXT = "a red cup on the table"
+"""The prompt that is used throughout."""
+BARE = "bare session run"
+AROUND = "all but the generator"
+"""What `predict` does before and after the session's run."""
+PREDICT = "predict"
+"""Of an array, with a prompt that is known."""
+STREAM_OVERLAY = "draw stream overlay"
+
+_COLOURS = (
+    "red", "green", "blue", "white", "black", "yellow", "pink", "brown", "grey", "old", "new", "big", "small", "dark",
+    "round", "long", "short", "clean", "wet", "dry",
+)  # fmt: skip
+_THINGS = (
+    "cup", "dog", "cat", "car", "man", "woman", "tree", "house", "book", "chair", "bird", "boat", "bus", "clock",
+    "phone", "horse", "door", "hat", "ball", "lamp",
+)  # fmt: skip
 
 _COLD_SECONDS = 1.6
 """Of a fresh process that loads and one that predicts, with the time before they are timed."""
@@ -41,21 +70,185 @@ _ROW_SECONDS = 0.14
 """Of a block of runs, with its pause; as here, on two cores."""
 
 
-class Case(NamedTuple):
+class Workload:
+    """A bundle on one device, ready to be timed.
+
+    Args:
+        bundle: folder or ``.salgan`` file.
+        execution: device and threads.
+
+    Raises:
+        SalganEdgeError: the bundle or the device cannot be used.
+    """
+
+    def __init__(self, bundle: Path, execution: Execution) -> None:
+        self.predictor = SaliencyPredictor.load(bundle, execution=execution)
+        self.manifest = self.predictor.bundle.manifest
+        self.reads_text = self.predictor.bundle.has(contract.TEXT_ENCODER_FILE)
+        """False for a bundle that was packed without its text encoder: it is then timed without a text."""
+        # More texts than the predictor keeps vectors of, so that each is new when its turn comes again.
+        self._texts = itertools.cycle(
+            f"a {colour} {thing} on the table" for colour, thing in itertools.product(_COLOURS, _THINGS)
+        )
+
+    @property
+    def device(self) -> str:
+        """Where the generator really runs."""
+        return self.predictor.device
+
+    @property
+    def text(self) -> str | None:
+        """A prompt whose vector is kept after its first use."""
+        return TEXT if self.reads_text else None
+
+    def texts(self, count: int) -> list[str | None]:
+        """Several prompts."""
+        return [f"{TEXT} {number}" if self.reads_text else None for number in range(count)]
+
+    def encode(self) -> object:
+        """Tokenise and encode a text that is new to the predictor."""
+        return self.predictor.embed([next(self._texts)])
+
+    def resize(self, photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The photo as it is given to the generator."""
+        return fit(photo, *self.predictor.bundle.manifest.input_size)
+
+    def run(self, images: npt.NDArray[np.uint8], vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The session of the generator and nothing else.
+
+        Args:
+            images: RGB uint8 (B, H, W, 3).
+            vectors: text vectors (B, N, dimension).
+
+        Returns:
+            Saliency (B, N, h, w).
+        """
+        inputs: dict[str, npt.NDArray[Any]] = {contract.IMAGE: images, contract.TEXT_EMBEDDING: vectors}
+        return self.predictor._generator.run(contract.SALIENCY, inputs)  # noqa: SLF001 - the predictor's very session
+
+    def generator(self, photo: npt.NDArray[np.uint8], prompts: int = 1, batch: int = 1) -> Subject:
+        """A run of the generator.
+
+        Args:
+            photo: RGB uint8 (H, W, 3); it is resized before.
+            prompts: texts for each photo.
+            batch: photos.
+        """
+        images = np.repeat(self.resize(photo)[None], batch, axis=0)
+        vectors = np.repeat(self.predictor.embed(self.texts(prompts))[None], batch, axis=0)
+        return lambda: self.run(images, vectors)
+
+
+def photo_of(frame: Frame) -> npt.NDArray[np.uint8]:
+    """A sample photo at a frame's size, RGB uint8 (height, width, 3)."""
+    return cast(
+        "npt.NDArray[np.uint8]",
+        cv2.resize(samples.load("coffee"), tuple(frame), interpolation=cv2.INTER_CUBIC),
+    )
+
+
+def stage_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -> dict[str, Subject]:
+    """Each stage of a prediction alone.
+
+    Args:
+        work: the bundle.
+        photo: RGB uint8 (H, W, 3).
+        folder: where a JPEG of it is written.
+    """
+    file = folder / f"{photo.shape[1]}x{photo.shape[0]}.jpg"
+    write_image(file, photo)
+    grid = work.predictor.grids(photo, work.predictor.embed([work.text]))[0]
+    result = SaliencyResult.from_grid(photo, work.text, grid)
+    subjects: dict[str, Subject] = {
+        "decode JPEG": lambda: read_image(file),
+        "resize": lambda: work.resize(photo),
+    }
+    if work.reads_text:
+        tokenizer = ClipTokenizer(work.predictor.bundle.read(contract.TOKENIZER_FILE))
+        subjects["tokenise"] = lambda: tokenizer.encode(TEXT)
+        subjects["text encode, with tokenise"] = work.encode
+    return subjects | {
+        "generator": work.generator(photo),
+        "resize back": lambda: SaliencyResult.from_grid(photo, work.text, grid),
+        "draw overlay": result.overlay,
+        STREAM_OVERLAY: lambda: render.overlay_grid(photo, grid),
+    }
+
+
+def whole_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -> dict[str, Subject]:
+    """The session alone, and more and more around it.
+
+    Args:
+        work: the bundle.
+        photo: RGB uint8 (H, W, 3).
+        folder: where a JPEG of it is written.
+    """
+    file = folder / f"whole-{photo.shape[1]}x{photo.shape[0]}.jpg"
+    write_image(file, photo)
+    predict = work.predictor.predict
+    subjects: dict[str, Subject] = {BARE: work.generator(photo), PREDICT: lambda: predict(photo, work.text)}
+    if work.reads_text:
+        subjects["predict, new prompt"] = lambda: (work.encode(), predict(photo, work.text))
+    subjects["predict from a JPEG, overlay"] = lambda: predict(file, work.text).overlay()
+    return subjects
+
+
+def frame_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -> dict[str, Subject]:
+    """What depends on the size of the photo.
+
+    Args:
+        work: the bundle.
+        photo: RGB uint8 (H, W, 3).
+        folder: where a JPEG of it is written.
+    """
+    stages = stage_subjects(work, photo, folder)
+    predictor = work.predictor
+    vectors = predictor.embed([work.text])
+    grid = predictor.grids(photo, vectors)[0]
+
+    def around() -> SaliencyResult:
+        predictor.embed([work.text])
+        work.resize(photo)
+        return SaliencyResult.from_grid(photo, work.text, grid)
+
+    return {
+        PREDICT: lambda: predictor.predict(photo, work.text),
+        AROUND: around,
+        **{name: stages[name] for name in ("decode JPEG", "draw overlay", STREAM_OVERLAY)},
+    }
+
+
+class _Case(NamedTuple):
     """Something to be timed."""
 
     name: str
     parameters: Mapping[str, Any]
     run: Subject
+    key: str
+    """Its name among all cases of the group."""
     base: str | None = None
     """Key of the case that it is compared with."""
-    key: str | None = None
-    """What others call it; its name where None."""
-    note: str = ""
 
 
-def measured_rows(
-    group: str, cases: list[Case], effort: Effort, progress: Callable[[float], object] | None = None
+def _against_first(variants: Iterable[tuple[str, Mapping[str, Subject], Mapping[str, Any]]]) -> list[_Case]:
+    """Cases of several variants, each compared with the first variant's case of the same name.
+
+    Args:
+        variants: words that tell each from the others, what is timed of it, and the parameters of its rows.
+    """
+    cases: list[_Case] = []
+    first: str | None = None
+    for words, subjects, parameters in variants:
+        first = words if first is None else first
+        cases += [
+            _Case(name, parameters, run, f"{name}, {words}", f"{name}, {first}")
+            for name, run in subjects.items()
+        ]
+    return cases
+
+
+def _measured_rows(
+    group: str, cases: list[_Case], effort: Effort, progress: Callable[[float], object]
 ) -> list[Row]:
     """Time cases in one interleaved run.
 
@@ -65,10 +258,8 @@ def measured_rows(
         effort: for how long.
         progress: told the share that is done.
     """
-    subjects = {case.key or case.name: case.run for case in cases}
-    assert len(subjects) == len(cases), "two cases have one key"
-    stats = interleave(
-        subjects,
+    timed = interleave(
+        {case.key: case.run for case in cases},
         min_runs=effort.min_runs,
         min_seconds=effort.min_seconds,
         min_blocks=effort.min_blocks,
@@ -76,24 +267,15 @@ def measured_rows(
         pause=effort.pause,
         progress=progress,
     )
-    return [
-        Row(
-            group,
-            case.name,
-            case.parameters,
-            stats[case.key or case.name],
-            {}
-            if case.base in (None, case.key or case.name)
-            else {
-                str(case.base): ratio_interval(
-                    stats[case.key or case.name].blocks, stats[str(case.base)].blocks
-                )
-            },
-            _throughput(stats[case.key or case.name], case.parameters),
-            case.note,
-        )
-        for case in cases
-    ]
+    assert len(timed) == len(cases), "two cases have one key"
+    rows = []
+    for case in cases:
+        stats, ratios = timed[case.key], {}
+        if case.base not in (None, case.key):
+            ratios[str(case.base)] = ratio_interval(stats.blocks, timed[str(case.base)].blocks)
+        throughput = _throughput(stats, case.parameters)
+        rows.append(Row(group, case.name, case.parameters, stats, ratios, throughput))
+    return rows
 
 
 def _throughput(stats: Stats, parameters: Mapping[str, Any]) -> dict[str, float | None]:
@@ -178,7 +360,7 @@ class _Bench:
         # Sessions of other groups have threads of their own; none is needed twice but those of the most threads.
         most = self._settings.threads[-1]
         self._works = {key: work for key, work in self._works.items() if key[2] == most}
-        makers: dict[str, Callable[[], list[Case]]] = {
+        makers: dict[str, Callable[[], list[_Case]]] = {
             "stage": self._stages,
             "end_to_end": self._whole,
             "threads": self._threads,
@@ -189,7 +371,7 @@ class _Bench:
             "precision": self._precisions,
         }
         cases = makers[group]()
-        return measured_rows(group, cases, self._settings.effort, lambda share: self._progress(group, share))
+        return _measured_rows(group, cases, self._settings.effort, lambda share: self._progress(group, share))
 
     def _common(self, work: Workload | None = None, **others: Any) -> dict[str, Any]:
         """Parameters of a row."""
@@ -233,99 +415,81 @@ class _Bench:
             rows += cold.memory_rows(bundle, execution, largest, parameters)
         return rows
 
-    def _stages(self) -> list[Case]:
+    def _stages(self) -> list[_Case]:
         work = self.work()
         subjects = stage_subjects(work, photo_of(self._settings.frames[0]), self._folder)
-        return [Case(name, self._common(), run) for name, run in subjects.items()]
+        return [_Case(name, self._common(), run, name) for name, run in subjects.items()]
 
-    def _whole(self) -> list[Case]:
+    def _whole(self) -> list[_Case]:
         work = self.work()
         subjects = whole_subjects(work, photo_of(self._settings.frames[0]), self._folder)
-        return [Case(name, self._common(), run, BARE) for name, run in subjects.items()]
+        return [_Case(name, self._common(), run, name, BARE) for name, run in subjects.items()]
 
-    def _threads(self) -> list[Case]:
-        first = self._settings.threads[0]
-        cases = []
-        for threads in self._settings.threads:
-            for name, run in self._three(self.work(threads=threads)).items():
-                parameters = self._common(threads=threads)
-                cases.append(
-                    Case(name, parameters, run, f"{name}, threads {first}", f"{name}, threads {threads}")
-                )
-        return cases
+    def _threads(self) -> list[_Case]:
+        return _against_first(
+            (f"threads {count}", self._three(self.work(threads=count)), self._common(threads=count))
+            for count in self._settings.threads
+        )
 
     def _three(self, work: Workload) -> dict[str, Subject]:
-        """What is compared across threads, devices and precisions."""
+        """What is compared across threads, devices and bundles."""
         photo = photo_of(self._settings.frames[0])
         subjects: dict[str, Subject] = {"generator": work.generator(photo)}
         if work.reads_text:
             subjects["text encode"] = work.encode
         return subjects | {PREDICT: lambda: work.predictor.predict(photo, work.text)}
 
-    def _prompts(self) -> list[Case]:
+    def _prompts(self) -> list[_Case]:
         work, photo = self.work(), photo_of(self._settings.frames[0])
-        first = self._settings.prompts[0]
-        cases = []
-        for count in self._settings.prompts:
+
+        def subjects(count: int) -> dict[str, Subject]:
             texts = work.texts(count)
-            subjects: dict[str, Subject] = {
+            return {
                 "generator": work.generator(photo, prompts=count),
-                PREDICT: lambda texts=texts: work.predictor.predict(photo, texts),  # type: ignore[misc]
+                PREDICT: lambda: work.predictor.predict(photo, texts),
             }
-            for name, run in subjects.items():
-                base, key = f"{name}, prompts {first}", f"{name}, prompts {count}"
-                cases.append(Case(name, self._common(prompts=count), run, base, key))
-        return cases
 
-    def _batch(self) -> list[Case]:
+        return _against_first(
+            (f"prompts {count}", subjects(count), self._common(prompts=count))
+            for count in self._settings.prompts
+        )
+
+    def _batch(self) -> list[_Case]:
         work, photo = self.work(), photo_of(self._settings.frames[0])
-        first = self._settings.batch[0]
-        return [
-            Case(
-                "generator", self._common(batch=count), work.generator(photo, batch=count),
-                f"generator, batch {first}", f"generator, batch {count}",
-            )
+        return _against_first(
+            (f"batch {count}", {"generator": work.generator(photo, batch=count)}, self._common(batch=count))
             for count in self._settings.batch
-        ]  # fmt: skip
+        )
 
-    def _frames(self) -> list[Case]:
-        work = self.work()
-        first = self._settings.frames[0]
-        cases = []
-        for frame in self._settings.frames:
-            subjects = frame_subjects(work, photo_of(frame), self._folder)
-            for name, run in subjects.items():
-                parameters = self._common(width=frame.width, height=frame.height)
-                cases.append(Case(name, parameters, run, f"{name}, {first}", f"{name}, {frame}"))
-        return cases
+    def _frames(self) -> list[_Case]:
+        return _against_first(
+            (
+                str(frame),
+                frame_subjects(self.work(), photo_of(frame), self._folder),
+                self._common(width=frame.width, height=frame.height),
+            )
+            for frame in self._settings.frames
+        )
 
-    def _devices(self) -> list[Case]:
-        cases = []
-        first = self.work(device=self._settings.devices[0]).device
-        for device in self._settings.devices:
-            work = self.work(device=device)
-            for name, run in self._three(work).items():
-                parameters = self._common(work)
-                cases.append(Case(name, parameters, run, f"{name}, {first}", f"{name}, {work.device}"))
-        return cases
+    def _devices(self) -> list[_Case]:
+        # Two names may be one device, such as auto and cpu.
+        works = {
+            work.device: work for work in (self.work(device=device) for device in self._settings.devices)
+        }
+        return _against_first((name, self._three(work), self._common(work)) for name, work in works.items())
 
-    def _precisions(self) -> list[Case]:
+    def _precisions(self) -> list[_Case]:
         cases = []
         for threads in dict.fromkeys((self._settings.threads[0], self._settings.threads[-1])):
-            for number in range(len(self._settings.bundles)):
-                work = self.work(number, threads=threads)
-                for name, run in self._three(work).items():
-                    parameters = self._common(work, bundle=number, threads=threads)
-                    end = f"threads {threads}"
-                    cases.append(
-                        Case(
-                            name,
-                            parameters,
-                            run,
-                            f"{name}, bundle 0, {end}",
-                            f"{name}, bundle {number}, {end}",
-                        )
-                    )
+            works = [self.work(number, threads=threads) for number in range(len(self._settings.bundles))]
+            cases += _against_first(
+                (
+                    f"bundle {number}, threads {threads}",
+                    self._three(work),
+                    self._common(work, bundle=number, threads=threads),
+                )
+                for number, work in enumerate(works)
+            )
         return cases
 
     def _peer_rows(self) -> list[Row]:

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 
 import typer
-from salgan_edge.train import ablation
 from salgan_edge.train.config import TrainConfig, changed
+
+from tools import ablation
 
 
 def test_rows_differ_from_the_default_in_what_they_say():

@@ -52,7 +52,7 @@ def test_the_parts_are_there(wheel):
         "train/loop.py",
         "train/data/samples.py",
         "train/networks/edge.py",
-        "benchmarks/__main__.py",
+        "benchmarks/harness.py",
         "samples/coffee.jpg",
         "cli/predict.py",
         "bundles/default/bundle.json",

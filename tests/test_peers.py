@@ -8,13 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from salgan_edge.benchmarks.peers import PEERS, PeerUnavailableError, peer_subjects
-from salgan_edge.benchmarks.peers.ceiling import matmul_graph, matmul_peer
-from salgan_edge.benchmarks.peers.choose import GENERATOR, OWN
+from salgan_edge.benchmarks.peers import PEERS, PeerUnavailableError
 from salgan_edge.benchmarks.peers.networks import find_neck
-from salgan_edge.benchmarks.peers.rows import peer_rows
-from salgan_edge.benchmarks.peers.text import to_text
+from salgan_edge.benchmarks.peers.peer import GENERATOR, OWN, matmul_graph, matmul_peer
+from salgan_edge.benchmarks.peers.rows import peer_rows, peer_subjects
 from salgan_edge.benchmarks.peers.user_graph import UserGraph, guess_shape, random_input
+from salgan_edge.benchmarks.report import peers_text
 from salgan_edge.benchmarks.settings import Effort
 
 from salgan_edge.errors import InputError
@@ -89,7 +88,7 @@ def test_the_product_is_the_product():
 
 
 def test_the_size_that_does_most_is_taken(monkeypatch):
-    from salgan_edge.benchmarks.peers import ceiling
+    from salgan_edge.benchmarks.peers import peer as ceiling
 
     # 64 does 8 times as much as 32 in 4 times the time, 128 does 8 times as much again in 10 times.
     seconds = {32.0**3: 1.0, 64.0**3: 4.0, 128.0**3: 40.0}
@@ -276,7 +275,7 @@ def tiny_clipseg(tmp_path_factory):
 
 def test_clipseg_is_the_network_of_the_folder_and_exported_once(tiny_clipseg, monkeypatch, tmp_path):
     import torch
-    from salgan_edge.benchmarks.peers import clipseg
+    from salgan_edge.benchmarks.peers import networks as clipseg
 
     folder, model = tiny_clipseg
     monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
@@ -447,13 +446,13 @@ def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save):
     rate = 2 * neck.values["giga_macs"] / (neck.stats.median_ms / 1000)
     assert neck.values["gflop_per_second"] == pytest.approx(rate)
     assert neck.values["ceiling_percent"] is None  # without the matrix product
-    shown = to_text(rows)
+    shown = peers_text(rows)
     assert shown.count("generator / neck: ") == 2
     assert f"mine: {rows[-1].note}" in shown
 
 
 def test_share_of_the_ceiling(monkeypatch, tiny_bundle, fake_neck):
-    from salgan_edge.benchmarks.peers import ceiling
+    from salgan_edge.benchmarks.peers import peer as ceiling
 
     monkeypatch.setattr(ceiling.matmul_peer, "__defaults__", ((64,),))
     rows = {
@@ -490,11 +489,11 @@ def test_random_inputs_stay_the_same():
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Run ``python -m salgan_edge.benchmarks``: exit code, standard output, standard error."""
-    from salgan_edge.benchmarks import __main__ as module
+    """Run ``python -m tools``: exit code, standard output, standard error."""
+    from tools import __main__ as module
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["tools", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             module.main()
         captured = capsys.readouterr()
@@ -545,12 +544,12 @@ def test_errors_of_the_command_are_one_line(command, tmp_path):
 def test_cut_graphs_give_what_pytorch_has_there(onnx):
     """The released generator's features, classes and map, from the cut graphs and from its PyTorch modules."""
     torch = pytest.importorskip("torch")
-    from salgan_edge.benchmarks.parts import PARTS, cut_graphs
     from salgan_edge.train import released
     from salgan_edge.train.checkpoint import load_generator
 
     from salgan_edge.bundle import Bundle
     from salgan_edge.devices import Execution
+    from tools.parts import PARTS, cut_graphs
 
     assert tuple(cut_graphs(Bundle.open("default").read("generator.onnx"))) == PARTS
     graphs = cut_graphs(Bundle.open("small").read("generator.onnx"))
@@ -578,7 +577,7 @@ def test_cut_graphs_give_what_pytorch_has_there(onnx):
 
 
 def test_parts_of_another_network_are_refused(save):
-    from salgan_edge.benchmarks.parts import cut_graphs
+    from tools.parts import cut_graphs
 
     file = save("Relu", {"x": (FLOAT, [2])})
     with pytest.raises(InputError, match="no edge generator in float32"):
@@ -586,7 +585,7 @@ def test_parts_of_another_network_are_refused(save):
 
 
 def test_parts_command(command, tiny_bundle, fake_neck):
-    from salgan_edge.benchmarks.parts import PARTS
+    from tools.parts import PARTS
 
     code, out, err = command("parts", "--bundle", tiny_bundle, "--neck", fake_neck, "--runs", "1")
     assert code == 0, err

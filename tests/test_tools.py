@@ -8,19 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from salgan_edge.benchmarks import __main__ as command_line
-from salgan_edge.benchmarks import committed, settings
-from salgan_edge.benchmarks.figures import LIVE, LIVE_FPS, figures
-from salgan_edge.benchmarks.figures import to_text as figures_text
-from salgan_edge.benchmarks.gate import Check, better, checks, to_text
-from salgan_edge.benchmarks.machine import machine
-from salgan_edge.benchmarks.record import Record, Row, save, validate
+from salgan_edge.benchmarks import settings
+from salgan_edge.benchmarks.harness import AROUND, BARE, PREDICT, STREAM_OVERLAY
+from salgan_edge.benchmarks.live import LIVE, LIVE_FPS
+from salgan_edge.benchmarks.record import Record, Row, machine, save
 from salgan_edge.benchmarks.settings import Effort
-from salgan_edge.benchmarks.stages import AROUND, BARE, PREDICT, STREAM_OVERLAY
-from salgan_edge.benchmarks.table import END, START, filled, render_figures, render_speed, shown_number
 
 from salgan_edge.errors import InputError
 from salgan_edge.timing import Ratio, Stats
+from tools import __main__ as command_line
+from tools import gate
+from tools import record as committed
+from tools.gate import Check, better, checks, figures, figures_text, to_text
+from tools.record import problems
+from tools.table import END, START, filled, render_figures, render_speed, shown_number
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -78,10 +79,10 @@ def made_up(neck=1.4, paper=60.0, prompts=1.7, predict=1.2, name="2-core-amd-epy
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run ``python -m salgan_edge.benchmarks``: exit code, standard output, standard error."""
+    """Run ``python -m tools``: exit code, standard output, standard error."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["tools", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             command_line.main()
         captured = capsys.readouterr()
@@ -99,7 +100,7 @@ def results(tmp_path):
 
 
 def test_made_up_record_is_valid():
-    assert validate(made_up().to_dict()) == []
+    assert problems(made_up().to_dict()) == []
 
 
 # The gate
@@ -194,14 +195,14 @@ def test_gate_measures_twice_what_is_worse(run, results, monkeypatch):
         asked.append(wanted)
         return made_up(neck=9.0 if len(asked) == 1 else 1.4)
 
-    monkeypatch.setattr(command_line, "_measure", measure)
+    monkeypatch.setattr(gate, "measured", measure)
     code, out, err = run("gate", "--results", results)
     assert code == 0, err
     assert "measuring again" in err
     assert "0 worse" in out
     assert [one.groups for one in asked] == [("end_to_end", "prompts", "peer"), ("peer",)]
     assert asked[0].devices == ("cpu",)
-    monkeypatch.setattr(command_line, "_measure", lambda *_, **__: made_up(neck=9.0))
+    monkeypatch.setattr(gate, "measured", lambda *_, **__: made_up(neck=9.0))
     assert run("gate", "--results", results)[0] == 1
 
 
@@ -305,7 +306,7 @@ def committed_paths():
 @pytest.mark.parametrize("file", committed_paths(), ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_committed_results_keep_to_the_schema_and_their_names(file):
     raw = json.loads(file.read_text(encoding="utf-8"))
-    assert validate(raw) == []
+    assert problems(raw) == []
     record = Record.from_dict(raw)
     assert committed.place_of(record) == file
     assert not record.settings.get("quick"), "taken with --quick: too few runs to be committed"
@@ -370,7 +371,7 @@ def test_figures_command(run, tmp_path):
 
 def test_live_row_is_scaled_by_the_neck(monkeypatch):
     import numpy as np
-    from salgan_edge.benchmarks import live_row as module
+    from salgan_edge.benchmarks import live as module
     from salgan_edge.benchmarks.peers.peer import Peer
 
     from salgan_edge.bundle import default_bundle
@@ -395,7 +396,7 @@ def test_live_row_is_scaled_by_the_neck(monkeypatch):
     assert row.values["neck_ms"] == 2.0
     # Of 600, 1000 and 1640 by 8.2.
     assert row.values[LIVE_FPS] == pytest.approx(1000 / 8.2)
-    assert validate(replace(made_up(), rows=[row]).to_dict()) == []
+    assert problems(replace(made_up(), rows=[row]).to_dict()) == []
 
 
 # Tables
@@ -480,4 +481,4 @@ def test_readme_has_the_newest_results():
     if not records:
         pytest.skip("no results are committed")
     text = README.read_text(encoding="utf-8")
-    assert filled(text, records) == text, "python -m salgan_edge.benchmarks table"
+    assert filled(text, records) == text, "python -m tools table"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from salgan_edge.benchmarks.trade import Candidate, Row, measure_trade, to_markdown
 
 from salgan_edge.errors import InputError
 from salgan_edge.timing import Ratio, Stats
+from tools.trade import Candidate, Row, measure_trade, to_markdown
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m salgan_edge.train.ablation --data ../shared/data --backbone ../shared/weights/yolox_nano_coco.onnx
+    python -m tools ablation --data ../shared/data --backbone ../shared/weights/yolox_nano_coco.onnx
 
 Every row has the same budget (epochs, photos per step, seed) and is scored on the validation
 photos, on the network's own grid. Finished rows are kept in the output folder, so a stopped
@@ -24,10 +24,9 @@ from salgan_edge.train.loop import Sources, train
 from salgan_edge.train.networks.efficientnet import packaged_weights
 from salgan_edge.train.validate import POINTING
 
-from salgan_edge.errors import SalganEdgeError
 from salgan_edge.files import writing
 
-__all__ = ["ROWS", "table"]
+__all__ = ["ROWS", "main", "table"]
 
 WITH_TEACHERS = "targets softened by teachers"
 
@@ -130,11 +129,3 @@ def main(
                 temporary.write_text(json.dumps({"name": name, "settings": settings, **last}, indent=2))
         scores[name] = json.loads(result.read_text())["validation"]
     typer.echo(table(scores))
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except SalganEdgeError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(1) from error

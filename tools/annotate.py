@@ -2,10 +2,10 @@
 
 ::
 
-    python -m salgan_edge.train.annotate runs/edge/generator.safetensors half.safetensors --half
+    python -m tools annotate runs/edge/generator.safetensors half.safetensors --half
     salgan-edge export --checkpoint half.safetensors --output bundle
     salgan-edge evaluate --bundle bundle --data ../shared/data/sjtu_tis --split test --json > scores.json
-    python -m salgan_edge.train.annotate half.safetensors released.safetensors scores.json --half
+    python -m tools annotate half.safetensors released.safetensors scores.json --half
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from salgan_edge.train.checkpoint import load_generator, save_generator
 from salgan_edge.evaluate.prompts import PromptEvaluation
 from salgan_edge.evaluate.scores import Evaluation
 
-__all__ = ["annotate"]
+__all__ = ["main"]
 
 
-def annotate(
+def main(
     checkpoint: Annotated[Path, typer.Argument()],
     output: Annotated[Path, typer.Argument()],
     scores: Annotated[list[Path] | None, typer.Argument()] = None,
@@ -56,7 +56,3 @@ def annotate(
         for table in raw.get("prompts", ()):
             metrics |= PromptEvaluation.summary(table)
     save_generator(model, dataclasses.replace(description, metrics=metrics or description.metrics), output)
-
-
-if __name__ == "__main__":
-    typer.run(annotate)

@@ -1,6 +1,6 @@
 """How box targets should look: fitted to people who were told what to look for.
 
-``python -m salgan_edge.train.fit_targets --data ../shared/data``
+``python -m tools fit-targets --data ../shared/data``
 
 Two kinds of told viewers are compared with targets made of boxes and free viewing: searchers (a
 folder of ``phrases/`` with gaze of condition ``search``, where the target's box is known), and viewers of
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Target = Callable[[Sequence[Box], Floats], Floats]
 
-__all__ = ["Told", "fit", "searchers", "told_viewers"]
+__all__ = ["Told", "fit", "main", "peaks_inside", "score", "searchers", "told_viewers"]
 
 _GRID = 64
 _MARGIN = 0.02
@@ -194,7 +194,3 @@ def main(
         typer.echo(f"{cells}  peak in a box {inside:.3f}  {name}")
     if output is not None:
         output.write_text(json.dumps({"cases": counts, "rows": table}, indent=1), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    typer.run(main)
