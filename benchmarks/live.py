@@ -18,6 +18,7 @@ import numpy as np
 import typer
 from salgan_edge.benchmarks.peers.networks import neck_peer
 from salgan_edge.benchmarks.record import Row, machine
+from salgan_edge.benchmarks.report import table
 
 from salgan_edge import samples
 from salgan_edge.cpus import allowed_cpus
@@ -318,16 +319,15 @@ def _report(
         f"{settings['width']:.0f}x{settings['height']:.0f}, {total} CPU threads, {plan.workers} workers of "
         f"{plan.threads} thread each; medians of {len(next(iter(measured.values())))} rounds"
     )
-    typer.echo(
-        f"{'':<48}{'fps':>7}{'least':>7}{'most':>7}{'CPU ms':>8}{'age ms':>8}{'p99':>7}{'of 1':>7}{'of 2':>7}"
-    )
+    cells = []
     for name, row in median.items():
         rates = [found["fps"] for found in measured[name]]
-        ages = f"{row['age_ms']:>8.1f}{row['age_p99_ms']:>7.1f}" if "age_ms" in row else f"{'':>15}"
-        typer.echo(
-            f"{name:<48}{row['fps']:>7.0f}{min(rates):>7.0f}{max(rates):>7.0f}{row['cpu_ms']:>8.2f}{ages}"
-            f"{row['fps'] / alone:>7.0%}{row['fps'] / at_once:>7.0%}"
-        )
+        ages = [f"{row[key]:.1f}" if key in row else "" for key in ("age_ms", "age_p99_ms")]
+        cells.append(
+            [name, *(f"{rate:.0f}" for rate in (row["fps"], min(rates), max(rates))), f"{row['cpu_ms']:.2f}", *ages,
+             f"{row['fps'] / alone:.0%}", f"{row['fps'] / at_once:.0%}"]
+        )  # fmt: skip
+    typer.echo(table(["", "fps", "least", "most", "CPU ms", "age ms", "p99", "of 1", "of 2"], cells))
     if output is not None:
         record = {
             "bundle": plan.predictor.bundle.manifest.bundle_id,

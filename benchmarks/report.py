@@ -98,7 +98,7 @@ def progress_line() -> Iterator[Callable[[str, float], None]]:
 
     It is drawn when it is told something and at no other time: a thread that draws would take time from what is measured.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield lambda _group, _share: None
         return

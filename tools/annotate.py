@@ -25,26 +25,24 @@ __all__ = ["main"]
 
 
 def main(
-    checkpoint: Annotated[Path, typer.Argument()],
-    output: Annotated[Path, typer.Argument()],
-    scores: Annotated[list[Path] | None, typer.Argument()] = None,
-    size: Annotated[int | None, typer.Option()] = None,
-    half: Annotated[bool, typer.Option("--half", help="Round the weights to half precision.")] = False,
+    checkpoint: Annotated[Path, typer.Argument(help="Generator.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="Where the copy goes.", show_default=False)],
+    scores: Annotated[
+        list[Path] | None,
+        typer.Argument(help="One file for each data set or table of texts, and split, that was evaluated."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Side of the input in pixels that was evaluated; default: the checkpoint's."),
+    ] = None,
+    half: Annotated[
+        bool,
+        typer.Option(
+            "--half", help="Round the weights to half precision: export and evaluate what comes of it."
+        ),
+    ] = False,
 ) -> None:
-    """Copy a checkpoint with the output of `salgan-edge evaluate --json` as its metrics.
-
-    Args:
-        checkpoint: generator.
-        output: where the copy goes.
-        scores: one file for each data set or table of texts, and split, that was evaluated.
-        size: side of the input in pixels that was evaluated; the checkpoint's where None.
-        half: store the weights in half precision, which halves the file. What is exported and
-            evaluated should be made of the result.
-
-    Raises:
-        CheckpointError: `checkpoint` is missing or damaged.
-        DataError: a file holds no scores, or those of another format.
-    """
+    """Copy a checkpoint with the output of `salgan-edge evaluate --json` as its metrics."""
     model, description = load_generator(checkpoint, size)
     if half:
         model.half()

@@ -40,8 +40,6 @@ GROUPS = ("end_to_end", "prompts", "peer")
 """Groups of rows whose ratios are compared; of ``peer``, those of the bundle itself to the peers."""
 
 _PEERS = "paper,neck,spectral-residual"
-_FIGURE = 72
-"""Columns of a figure's name."""
 _Key = tuple[str, str, tuple[tuple[str, Any], ...], str]
 FIGURE_GROUPS = ("load", "end_to_end", "prompts", "frame", "memory", "peer")
 """Groups of rows that the figures are read from."""
@@ -281,7 +279,7 @@ def figures_text(found: Sequence[Figure]) -> str:
         for figure in found
     ]
     reached = sum(figure.reached is True for figure in found)
-    shown = table(["", "measured", "to reach", ""], rows, least=(_FIGURE,), width=120)
+    shown = table(["", "measured", "to reach", ""], rows, width=120)
     return "\n".join([shown, "", f"{reached} of {len(found)} are reached."])
 
 
