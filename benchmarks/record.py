@@ -110,8 +110,11 @@ class Row:
         """A row as it was saved, with the samples that were kept."""
         stats = None
         if raw["stats"] is not None:
-            stats = Stats(**raw["stats"], blocks=tuple(tuple(block) for block in raw["samples_ms"]))
-        ratios = {name: Ratio(**ratio) for name, ratio in raw["ratios"].items()}
+            figures = {name: raw["stats"][name] for name in _STATS}
+            stats = Stats(**figures, blocks=tuple(tuple(block) for block in raw["samples_ms"]))
+        ratios = {
+            name: Ratio(ratio["ratio"], ratio["low"], ratio["high"]) for name, ratio in raw["ratios"].items()
+        }
         return Row(raw["group"], raw["name"], raw["parameters"], stats, ratios, raw["values"], raw["note"])
 
 
@@ -250,8 +253,6 @@ def _require_row(raw: Any, place: str) -> None:
     _require(raw["values"], f"{place}.values", dict.fromkeys(raw["values"], _NUMBER + _NONE))
     if raw["stats"] is not None:
         _require(raw["stats"], f"{place}.stats", _STATS)
-        if unknown := raw["stats"].keys() - _STATS:
-            raise ValueError(f"{place}.stats has {min(unknown)}, which is unknown")
     for name, ratio in raw["ratios"].items():
         _require(ratio, f"{place}.ratios.{name}", _RATIO)
     if not all(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import sys
 
@@ -22,53 +21,7 @@ from salgan_edge.session import GraphSession
 from salgan_edge.timing import random_photo, random_texts
 
 FAST = Effort(min_runs=1, min_seconds=0.01, min_blocks=2, max_seconds=1.0)
-FLOAT, UINT8, INT64, STRING = 1, 2, 7, 8
-
-
-@pytest.fixture
-def onnx():
-    return pytest.importorskip("onnx")
-
-
-@pytest.fixture
-def save(onnx, tmp_path):
-    """Save a graph of one operator: y = op(inputs)."""
-
-    def call(op, inputs, shape=None, name="net.onnx", weights=(), kind=FLOAT, **attributes):
-        helper = onnx.helper
-        values = [helper.make_tensor_value_info(key, *what) for key, what in inputs.items()]
-        node = helper.make_node(op, [*inputs, *(w.name for w in weights)], ["y"], **attributes)
-        output = helper.make_tensor_value_info("y", kind, shape)
-        graph = helper.make_graph([node], "g", values, [output], list(weights))
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-        onnx.save(model, tmp_path / name)
-        return tmp_path / name
-
-    return call
-
-
-@pytest.fixture
-def fake_neck(onnx, tmp_path):
-    """A detector with the tensors of YOLOX-Nano's neck: each halves the last, one output beyond them."""
-    helper = onnx.helper
-
-    def weight(name, outputs, inputs):
-        values = np.full((outputs, inputs, 2, 2), 0.25, np.float32)
-        return onnx.numpy_helper.from_array(values, name)
-
-    names = ["images", "956", "990", "1024", "logits"]
-    channels = [3, 4, 5, 6, 7]
-    nodes = [
-        helper.make_node("Conv", [a, f"w{b}"], [b], strides=[2, 2], kernel_shape=[2, 2])
-        for a, b in itertools.pairwise(names)
-    ]
-    weights = [weight(f"w{names[n]}", channels[n], channels[n - 1]) for n in range(1, 5)]
-    inputs = [helper.make_tensor_value_info("images", FLOAT, [1, 3, 416, 416])]
-    outputs = [helper.make_tensor_value_info("logits", FLOAT, None)]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    onnx.save(model, tmp_path / "detector.onnx")
-    return tmp_path / "detector.onnx"
+FLOAT, INT64, STRING = 1, 7, 8
 
 
 def one(name, files=(), **options):
@@ -185,15 +138,17 @@ def test_neck_is_cut_behind_its_outputs(fake_neck):
     assert peer.macs == 32**2 * 4 * 3 * 4 + 16**2 * 5 * 4 * 4 + 8**2 * 6 * 5 * 4
 
 
-def test_neck_of_another_network_is_refused(save, tmp_path):
-    other = save("Relu", {"x": (FLOAT, [1, 3, 8, 8])})
-    with pytest.raises(InputError, match=r"has no tensor 956: give yolox_nano_coco\.onnx"):
-        one("neck", neck=other)
-    (tmp_path / "text.onnx").write_text("no graph")
-    with pytest.raises(InputError, match="cannot be read as ONNX"):
-        one("neck", neck=tmp_path / "text.onnx")
-    with pytest.raises(InputError, match="there is no file"):
-        one("neck", neck=tmp_path / "none.onnx")
+def test_neck_of_another_network_is_refused(save_graph, tmp_path):
+    other = save_graph("Relu", {"x": (FLOAT, [1, 3, 8, 8])})
+    text = tmp_path / "text.onnx"
+    text.write_text("no graph")
+    for file, message in (
+        (other, r"has no tensor 956: give yolox_nano_coco\.onnx"),
+        (text, "cannot be read as ONNX"),
+        (tmp_path / "none.onnx", "there is no file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            one("neck", neck=file)
 
 
 def test_neck_that_is_nowhere_is_left_out(monkeypatch, tmp_path):
@@ -327,8 +282,8 @@ def test_clipseg_at_its_full_size(monkeypatch, tmp_path):
 # Files of the user's own
 
 
-def test_shapes_that_vary_are_filled_in(save):
-    file = save("Relu", {"x": (FLOAT, ["batch", 3, "height", "width"])})
+def test_shapes_that_vary_are_filled_in(save_graph):
+    file = save_graph("Relu", {"x": (FLOAT, ["batch", 3, "height", "width"])})
     peer = one(None, [f"mine={file}"])
     x = random_input("tensor(float)", (1, 3, 64, 64))
     np.testing.assert_array_equal(peer.run(), np.maximum(x, 0))
@@ -336,9 +291,9 @@ def test_shapes_that_vary_are_filled_in(save):
     assert peer.note == "net.onnx, random x 1x3x64x64"
 
 
-def test_shapes_can_be_given(save, onnx):
+def test_shapes_can_be_given(save_graph, onnx):
     weight = onnx.numpy_helper.from_array(np.ones((10, 7), np.float32), "w")
-    file = save("MatMul", {"a": (FLOAT, ["rows", "length"])}, ["rows", 7], weights=[weight])
+    file = save_graph("MatMul", {"a": (FLOAT, ["rows", "length"])}, ["rows", 7], weights=[weight])
     peer = one(None, [f"mine={file}:a=5x10"])
     sums = random_input("tensor(float)", (5, 10)).sum(1)
     np.testing.assert_allclose(peer.run(), np.repeat(sums[:, None], 7, 1), rtol=1e-4, atol=1e-5)
@@ -349,8 +304,8 @@ def test_shapes_can_be_given(save, onnx):
         one(None, [f"mine={file}"])
 
 
-def test_several_inputs_of_several_types(save):
-    file = save("Gather", {"table": (FLOAT, ["n", 4]), "ids": (INT64, ["m", "k"])}, None)
+def test_several_inputs_of_several_types(save_graph):
+    file = save_graph("Gather", {"table": (FLOAT, ["n", 4]), "ids": (INT64, ["m", "k"])}, None)
     peer = one(None, [f"mine={file}:table=2x4,ids=1x77"])
     assert peer.run().shape == (1, 77, 4)
 
@@ -369,9 +324,9 @@ def test_several_inputs_of_several_types(save):
         ("a={words}", "the input x is a tensor.string.; only tensors of numbers"),
     ],
 )
-def test_what_cannot_be_run_is_refused(text, message, save, tmp_path):
-    file = save("Relu", {"x": (FLOAT, ["batch", 3, 8, 8])})
-    words = save("Identity", {"x": (STRING, [1])}, [1], name="words.onnx", kind=STRING)
+def test_what_cannot_be_run_is_refused(text, message, save_graph, tmp_path):
+    file = save_graph("Relu", {"x": (FLOAT, ["batch", 3, 8, 8])})
+    words = save_graph("Identity", {"x": (STRING, [1])}, [1], name="words.onnx", kind=STRING)
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(file.read_bytes()[:40])
     with pytest.raises(InputError, match=message) as caught:
@@ -379,8 +334,8 @@ def test_what_cannot_be_run_is_refused(text, message, save, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_names_are_checked(save):
-    file = save("Relu", {"x": (FLOAT, [2])})
+def test_names_are_checked(save_graph):
+    file = save_graph("Relu", {"x": (FLOAT, [2])})
     with pytest.raises(InputError, match=f"'papre' is unknown: {', '.join(PEERS)} were expected"):
         peer_subjects(["papre"], [], 64, 1)
     with pytest.raises(InputError, match="two rows would be named 'a'"):
@@ -425,8 +380,8 @@ def test_guessed_shapes(axes, shape):
 # Rows
 
 
-def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save):
-    file = save("Relu", {"x": (FLOAT, [2])})
+def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save_graph):
+    file = save_graph("Relu", {"x": (FLOAT, [2])})
     shares = []
     rows = peer_rows(
         tiny_bundle, ["neck", "spectral-residual"], [f"mine={file}"], (1, 2), neck=fake_neck, effort=FAST,
@@ -487,29 +442,14 @@ def test_random_inputs_stay_the_same():
 # The command
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run ``python -m tools``: exit code, standard output, standard error."""
-    from tools import __main__ as module
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tools", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            module.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
-
-
-def test_peers_command(command, tiny_bundle, fake_neck, tmp_path, save, monkeypatch):
+def test_peers_command(tool, tiny_bundle, fake_neck, tmp_path, save_graph, monkeypatch):
     from salgan_edge.benchmarks import settings
     from salgan_edge.benchmarks.record import load
 
     monkeypatch.setattr(settings, "QUICK", FAST)
-    file = save("Relu", {"x": (FLOAT, [2])})
+    file = save_graph("Relu", {"x": (FLOAT, [2])})
     output = tmp_path / "out" / "peers.json"
-    code, out, err = command(
+    code, out, err = tool(
         "peers", "--bundle", tiny_bundle, "--peers", "neck,fine-grained", "--peer", f"mine={file}", "--neck", fake_neck,
         "--threads", "1", "--quick", "-o", output,
     )  # fmt: skip
@@ -523,74 +463,15 @@ def test_peers_command(command, tiny_bundle, fake_neck, tmp_path, save, monkeypa
     assert str(tmp_path) not in json.dumps(record.to_dict())
 
 
-def test_errors_of_the_command_are_one_line(command, tmp_path):
-    code, out, err = command("peers", "--peers", "none", "--peer", f"a={tmp_path / 'none.onnx'}")
-    assert (code, out) == (1, "")
-    assert err.startswith("error: --peer a=")
-    assert err.count("\n") == 1
-    code, _, err = command("peers", "--peers", "papre")
-    assert code == 2
-    assert "'papre' is unknown" in err
-    assert command("peers", "--peers", "none")[0] == 2
-    code, _, err = command("peers", "--peers", "matmul", "-o", tmp_path)
-    assert code == 1
-    assert "is a folder: give the name of a file" in err
-    assert command("peers", "--peers", "matmul", "--threads", "0")[0] == 2
+def test_errors_of_the_command_are_one_line(tool, tmp_path):
+    def fails(code, message, *arguments):
+        found, out, err = tool("peers", "--peers", *arguments)
+        assert (found, out) == (code, "")
+        assert message in err
+        assert code == 2 or (err.startswith("error: ") and err.count("\n") == 1)
 
-
-# What each part of the generator takes
-
-
-def test_cut_graphs_give_what_pytorch_has_there(onnx):
-    """The released generator's features, classes and map, from the cut graphs and from its PyTorch modules."""
-    torch = pytest.importorskip("torch")
-    from salgan_edge.train import released
-    from salgan_edge.train.checkpoint import load_generator
-
-    from salgan_edge.bundle import Bundle
-    from salgan_edge.devices import Execution
-    from tools.parts import PARTS, cut_graphs
-
-    assert tuple(cut_graphs(Bundle.open("default").read("generator.onnx"))) == PARTS
-    graphs = cut_graphs(Bundle.open("small").read("generator.onnx"))
-    assert tuple(graphs) == tuple(part for part in PARTS if part != "second backbone")
-    nodes = [len(onnx.load_from_string(graph).graph.node) for graph in graphs.values()]
-    assert nodes == sorted(set(nodes))
-    model, _ = load_generator(released.GENERATORS["small"])
-    photo = torch.from_numpy(random_photo(256))[None]
-    text = torch.from_numpy(random_texts(1, 512))[None]
-    with torch.inference_mode():
-        neck, logits = model.backbone(model.preprocess(photo))
-        expected = [*neck, *(torch.sigmoid(level) for level in logits)]
-        saliency = model(photo, text)
-
-    def outputs(part):
-        session = GraphSession(graphs[part], Execution("cpu", 1))
-        inputs = {"image": photo.numpy(), "text_embedding": text.numpy()}
-        given = {name: inputs[name] for name in session.inputs}
-        return [session.run(name, given) for name in session.outputs]
-
-    for found, wanted in zip(outputs("classes"), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-4)
-    np.testing.assert_allclose(outputs(PARTS[-1])[0], saliency, atol=1e-4)
-    assert [found.shape[1] for found in outputs("trunk")] == [64, 80, 80, 80, 128]
-
-
-def test_parts_of_another_network_are_refused(save):
-    from tools.parts import cut_graphs
-
-    file = save("Relu", {"x": (FLOAT, [2])})
-    with pytest.raises(InputError, match="no edge generator in float32"):
-        cut_graphs(file.read_bytes())
-
-
-def test_parts_command(command, tiny_bundle, fake_neck):
-    from tools.parts import PARTS
-
-    code, out, err = command("parts", "--bundle", tiny_bundle, "--neck", fake_neck, "--runs", "1")
-    assert code == 0, err
-    lines = out.splitlines()
-    parts = [part for part in PARTS if part != "second backbone"]  # the tiny one has none
-    assert [line[:20].strip() for line in lines] == ["with", *parts]
-    milliseconds = [float(line.split()[-7]) for line in lines[1:]]
-    assert all(value > 0 for value in milliseconds)
+    fails(1, "--peer a=", "none", "--peer", f"a={tmp_path / 'none.onnx'}")
+    fails(2, "'papre' is unknown", "papre")
+    fails(2, "nothing to compare with", "none")
+    fails(1, "is a folder: give the name of a file", "matmul", "-o", tmp_path)
+    fails(2, "numbers from 1 to 1024", "matmul", "--threads", "0")

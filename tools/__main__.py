@@ -47,7 +47,7 @@ def main() -> None:
     name, *arguments = [*sys.argv[1:], "--help"] if len(sys.argv) < 2 else sys.argv[1:]
     if name == "--help":
         typer.echo(_help())
-        return
+        sys.exit(0)
     if name not in _TOOLS:
         typer.echo(f"error: {name!r} is unknown: {', '.join(_TOOLS)} were expected", err=True)
         sys.exit(2)

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from salgan_edge.train.checkpoint import load_generator, save_generator
 
+from salgan_edge.errors import InputError
 from salgan_edge.evaluate.prompts import PromptEvaluation
 from salgan_edge.evaluate.scores import Evaluation
 
@@ -48,7 +49,12 @@ def main(
         model.half()
     metrics: dict[str, Any] = {}
     for file in scores or ():
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            raw = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot read {file}: {error}; give the output of salgan-edge evaluate --json"
+            ) from error
         if "data" in raw:
             metrics |= Evaluation.summary(raw)
         for table in raw.get("prompts", ()):
