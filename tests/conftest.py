@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import itertools
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +13,33 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def wheel_file(tmp_path_factory):
+    """The project as a wheel, built from a copy so that nothing is left in the checkout."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns(
+        ".*", "runs", "build", "dist", "*.egg-info", "__pycache__", "tests", "venv", "out", "bundle"
+    )
+    shutil.copytree(ROOT, folder / "source", ignore=ignored)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        folder,
+        "./source",
+    ]
+    done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (file,) = folder.glob("*.whl")
+    return file
 
 
 @pytest.fixture

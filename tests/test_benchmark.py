@@ -211,6 +211,21 @@ def test_groups_and_schema_agree():
     assert raw["properties"]["schema"]["properties"]["version"]["const"] == SCHEMA_VERSION
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "is no result of a benchmark"),
+        ('{"schema": {"name": "salgan-edge-benchmark", "version": 2}}', "reads up to 1"),
+        ('{"schema": {"name": "salgan-edge-benchmark", "version": 1}}', "is damaged: the record has no"),
+    ],
+)
+def test_files_that_are_no_results(text, message, tmp_path):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load(tmp_path / "a.json")
+
+
 # Reports
 
 
@@ -552,22 +567,6 @@ def test_errors_are_one_line(run, arguments, code, message):
         assert err.count("\n") == 1
         assert err.startswith("error: ")
     assert message in " ".join(err.replace("│", " ").split())
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is no JSON"),
-        ("[]", "is no result of a benchmark"),
-        ('{"schema": {"name": "salgan-edge-benchmark", "version": 2}}', "reads up to 1"),
-        ('{"schema": {"name": "salgan-edge-benchmark", "version": 1}}', "is damaged"),
-    ],
-)
-def test_files_that_are_no_results(run, tmp_path, text, message):
-    (tmp_path / "a.json").write_text(text)
-    code, _, err = run("benchmark", "--compare", "a.json", "a.json")
-    assert code == 1
-    assert message in err
 
 
 def test_pictures_without_matplotlib_hint_at_the_extra(run, monkeypatch):

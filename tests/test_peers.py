@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from salgan_edge.benchmarks.peers import PEERS, PeerUnavailableError
+from salgan_edge.benchmarks.peers import PEERS, PeerUnavailableError, networks, peer
 from salgan_edge.benchmarks.peers.networks import find_neck
 from salgan_edge.benchmarks.peers.peer import GENERATOR, OWN, matmul_graph, matmul_peer
 from salgan_edge.benchmarks.peers.rows import peer_rows, peer_subjects
@@ -41,12 +45,18 @@ def test_the_product_is_the_product():
 
 
 def test_the_size_that_does_most_is_taken(monkeypatch):
-    from salgan_edge.benchmarks.peers import peer as ceiling
-
     # 64 does 8 times as much as 32 in 4 times the time, 128 does 8 times as much again in 10 times.
-    seconds = {32.0**3: 1.0, 64.0**3: 4.0, 128.0**3: 40.0}
-    monkeypatch.setattr(ceiling, "_least_seconds", lambda peer: seconds[peer.macs])
-    peer = matmul_peer(1, (32, 64, 128))
+    seconds, now = {32: 1.0, 64: 4.0, 128: 40.0}, [0.0]
+    real = GraphSession.run
+
+    def run(self, output, inputs):
+        now[0] += seconds[len(inputs["a"])]
+        return real(self, output, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GraphSession, "run", run)
+        patch.setattr(time, "perf_counter", lambda: now[0])
+        peer = matmul_peer(1, (32, 64, 128))
     assert peer.run().shape == (64, 64)
     assert "64x64" in peer.note
 
@@ -152,8 +162,6 @@ def test_neck_of_another_network_is_refused(save_graph, tmp_path):
 
 
 def test_neck_that_is_nowhere_is_left_out(monkeypatch, tmp_path):
-    from salgan_edge.benchmarks.peers import networks
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(networks, "__file__", str(tmp_path / "a" / "b" / "c" / "networks.py"))
     assert find_neck() is None
@@ -175,10 +183,6 @@ def test_paper_is_the_paper_s_network():
     torch = pytest.importorskip("torch")
     from salgan_edge.train.networks.paper import PaperGenerator
 
-    torch.manual_seed(0)
-    from salgan_edge.benchmarks.peers.networks import _paper_graph
-
-    _paper_graph.cache_clear()
     peer = one("paper")
     torch.manual_seed(0)
     network = PaperGenerator().eval()
@@ -190,19 +194,24 @@ def test_paper_is_the_paper_s_network():
     assert 22.5e9 < peer.macs < 23.5e9  # the paper's weights: 23.1 G
 
 
-@pytest.mark.parametrize("name", ["paper", "neck", "clipseg"])
-def test_missing_extra_is_named(name, monkeypatch, tmp_path, fake_neck):
-    from salgan_edge.benchmarks.peers import networks
-
-    networks._paper_graph.cache_clear()
-    networks._neck_graph.cache_clear()
-    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
-    for package in ("torch", "onnx", "transformers"):
-        monkeypatch.setitem(sys.modules, package, None)
-    for module in [m for m in sys.modules if m.startswith("salgan_edge.export.")]:
-        monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(PeerUnavailableError, match=r"is not installed: pip install 'salgan-edge\[export\]'"):
-        one(name, neck=fake_neck)
+def test_missing_extra_is_named(tmp_path, fake_neck):
+    code = (
+        "import pathlib, sys\n"
+        "for package in ('torch', 'onnx', 'transformers'): sys.modules[package] = None\n"
+        "from salgan_edge.benchmarks.peers.rows import peer_subjects\n"
+        "for name in ('paper', 'neck', 'clipseg'):\n"
+        "    try: peer_subjects([name], [], 64, 1, neck=pathlib.Path(sys.argv[1]))\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, fake_neck], capture_output=True, text=True, check=True,
+        env={**os.environ, "SALGAN_EDGE_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        f"PeerUnavailableError {name}" for name in ("paper", "neck", "clipseg")
+    ]
+    assert all("is not installed: pip install 'salgan-edge[export]'" in line for line in lines)
 
 
 # CLIPSeg
@@ -230,7 +239,6 @@ def tiny_clipseg(tmp_path_factory):
 
 def test_clipseg_is_the_network_of_the_folder_and_exported_once(tiny_clipseg, monkeypatch, tmp_path):
     import torch
-    from salgan_edge.benchmarks.peers import networks as clipseg
 
     folder, model = tiny_clipseg
     monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
@@ -246,7 +254,7 @@ def test_clipseg_is_the_network_of_the_folder_and_exported_once(tiny_clipseg, mo
     assert folder.name in peer.note
     assert peer.macs > 0
     assert sorted(file.suffix for file in (tmp_path / "peers").iterdir()) == [".json", ".onnx"]
-    monkeypatch.setattr(clipseg, "_model", None)
+    monkeypatch.setattr(networks, "clipseg_graph", None)
     again = one("clipseg", clipseg_folder=folder)
     np.testing.assert_array_equal(peer.run(), again.run())
     assert (again.macs, again.note) == (peer.macs, peer.note)
@@ -354,8 +362,6 @@ def test_names_are_checked(save_graph):
     ],
 )
 def test_how_files_are_written(text, name, file, shapes, monkeypatch):
-    from pathlib import Path
-
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     assert UserGraph.parse(text) == UserGraph(name, Path(file), shapes)
 
@@ -407,9 +413,7 @@ def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save_graph):
 
 
 def test_share_of_the_ceiling(monkeypatch, tiny_bundle, fake_neck):
-    from salgan_edge.benchmarks.peers import peer as ceiling
-
-    monkeypatch.setattr(ceiling.matmul_peer, "__defaults__", ((64,),))
+    monkeypatch.setattr(peer, "SIDES", (64,))
     rows = {
         row.name: row
         for row in peer_rows(tiny_bundle, ["neck", "matmul"], [], (1,), neck=fake_neck, effort=FAST)

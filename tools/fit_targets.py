@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
     Target = Callable[[Sequence[Box], Floats], Floats]
 
-__all__ = ["Told", "fit", "main", "peaks_inside", "score", "searchers", "told_viewers"]
+__all__ = ["Told", "fit", "is_named", "main", "peaks_inside", "score", "searchers", "told_viewers"]
 
 _GRID = 64
 _MARGIN = 0.02
@@ -104,7 +104,7 @@ def told_viewers(data: Path) -> list[Told]:
         named = [
             box
             for phrase in labels.get(f"sjtu_tis/{pair.image}", [])
-            if phrase.kind == "noun" and any(_names(pair.text, text) for text in phrase.texts)
+            if phrase.kind == "noun" and any(is_named(pair.text, text) for text in phrase.texts)
             for box in phrase.boxes
         ]
         if named:
@@ -147,7 +147,8 @@ def peaks_inside(cases: Iterable[Told], target: Target) -> float:
     return float(np.mean(inside))
 
 
-def _names(text: str, noun: str) -> bool:
+def is_named(text: str, noun: str) -> bool:
+    """Whether a text has a noun, its article left out, as whole words."""
     bare = _ARTICLE.sub("", noun.lower())
     return re.search(rf"\b{re.escape(bare)}\b", text.lower()) is not None
 

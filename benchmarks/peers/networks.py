@@ -66,11 +66,15 @@ def paper_peer(threads: int) -> Peer:
 @functools.cache
 def _paper_graph() -> tuple[bytes, float | None]:
     with needs_export():
-        from salgan_edge.export.convert import convert  # noqa: PLC0415 - needs the extra export
+        import torch  # noqa: PLC0415 - needs the extra export
+        from salgan_edge.export.convert import convert  # noqa: PLC0415
         from salgan_edge.export.graphs import GENERATOR_DIMENSIONS, generator_example  # noqa: PLC0415
         from salgan_edge.train.networks.paper import PaperGenerator  # noqa: PLC0415
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = PaperGenerator(_PAPER_SIZE, _PAPER_DIMENSION)
     model = convert(
-        PaperGenerator(_PAPER_SIZE, _PAPER_DIMENSION),
+        network,
         generator_example(_PAPER_DIMENSION),
         [contract.IMAGE, contract.TEXT_EMBEDDING],
         contract.SALIENCY,

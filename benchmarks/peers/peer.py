@@ -132,9 +132,9 @@ def needs_export() -> Iterator[None]:
         ) from error
 
 
-def matmul_peer(threads: int, sides: Sequence[int] = SIDES) -> Peer:
-    """The product of two square float32 matrices, of that size of `sides` which does the most a second."""
-    peers = [_product(side, threads) for side in sides]
+def matmul_peer(threads: int, sides: Sequence[int] | None = None) -> Peer:
+    """The product of two square float32 matrices, of that size of `sides` (or `SIDES`) which does the most a second."""
+    peers = [_product(side, threads) for side in sides or SIDES]
     return max(peers, key=lambda peer: (peer.macs or 0.0) / _least_seconds(peer))
 
 
