@@ -1,6 +1,8 @@
 """What only a fresh process can tell: time to load a bundle and to run it first, and the memory that takes.
 
-``python -m salgan_edge.benchmarks.cold BUNDLE EXECUTION`` is that process.
+``python -m salgan_edge.benchmarks.cold load BUNDLE EXECUTION`` is that process. ``python -m salgan_edge.benchmarks.cold launch COMMAND...``
+runs a command and says how long it took and what it needed. It is a small process: on Linux, a process begins with the greatest memory of the
+one that starts it, so that a benchmark that has loaded graphs could not tell what a command needs.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import dataclasses
 import importlib
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -79,7 +82,7 @@ def memory_rows(bundle: Path, execution: Execution, frame: Frame, parameters: Ma
     Raises:
         SalganEdgeError: it failed.
     """
-    from salgan_edge.benchmarks.stages import photo_of  # noqa: PLC0415
+    from salgan_edge.benchmarks.harness import photo_of  # noqa: PLC0415
 
     from salgan_edge.images import write_image  # noqa: PLC0415
 
@@ -113,7 +116,7 @@ def _predict(bundle: Path, execution: Execution, photo: Path) -> dict[str, Any]:
             "--output", str(Path(folder) / "overlay.png"), "--device", execution.device,
             *(["--threads", str(execution.threads)] if execution.threads else []),
         ]  # fmt: skip
-        return _ask([*_python("salgan_edge.benchmarks.launch"), *command])
+        return _ask([*_python("salgan_edge.benchmarks.cold"), "launch", *command])
 
 
 def _reads_text(bundle: Path) -> bool:
@@ -125,7 +128,7 @@ def _reads_text(bundle: Path) -> bool:
 
 def _child(bundle: Path, execution: Execution) -> dict[str, Any]:
     values = dataclasses.asdict(execution)
-    return _ask([*_python("salgan_edge.benchmarks.cold"), str(bundle), json.dumps(values)])
+    return _ask([*_python("salgan_edge.benchmarks.cold"), "load", str(bundle), json.dumps(values)])
 
 
 def _python(module: str) -> list[str]:
@@ -149,13 +152,43 @@ def _ask(command: list[str]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Load the bundle, run it, and print one JSON object of milliseconds."""
+    """Do what the first argument says, and print one JSON object: milliseconds, or what a command needed."""
     warnings.simplefilter("ignore")
-    try:
-        found: dict[str, Any] = _load(Path(arguments[0]), json.loads(arguments[1]))
-    except SalganEdgeError as error:
-        found = {"error": str(error)}
+    found: dict[str, Any]
+    if arguments[0] == "launch":
+        found = _launch(arguments[1:])
+    else:
+        try:
+            found = _load(Path(arguments[1]), json.loads(arguments[2]))
+        except SalganEdgeError as error:
+            found = {"error": str(error)}
     sys.stdout.write(json.dumps(found) + "\n")
+
+
+def _launch(command: Sequence[str]) -> dict[str, float | str | None]:
+    """Run a command: its seconds, CPU seconds and greatest resident bytes."""
+    started = time.perf_counter()
+    process = subprocess.Popen(  # noqa: S603 - the benchmark's own command
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    # Warnings are few: they fit the pipe while nobody reads.
+    found: dict[str, float | str | None] = {"cpu_seconds": None, "peak_bytes": None}
+    if hasattr(os, "wait4"):
+        # Not psutil: only the system's own account has the greatest memory of a process that has ended.
+        _, status, usage = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
+        # Kilobytes on Linux, bytes on macOS.
+        unit = 1 if sys.platform == "darwin" else 1024
+        found = {"cpu_seconds": usage.ru_utime + usage.ru_stime, "peak_bytes": usage.ru_maxrss * unit}
+    else:
+        code = process.wait()
+    found["seconds"] = time.perf_counter() - started
+    assert process.stderr is not None
+    with process.stderr:
+        last = process.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+    if code != 0:
+        found["error"] = (last or [f"exit code {code}"])[0].removeprefix("error: ")
+    return found
 
 
 def _load(place: Path, values: dict[str, Any]) -> dict[str, float]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.report import TITLES, common_parameters, is_busy, label, varied_parameters
+from salgan_edge.benchmarks.report import (
+    TITLES,
+    common_parameters,
+    is_busy,
+    label,
+    table,
+    varied_parameters,
+)
 
 from salgan_edge.timing import ratio_interval
 
@@ -20,7 +27,8 @@ __all__ = ["Comparison", "Difference", "compare", "to_text"]
 
 _LEAST = 0.02
 """Share of a median below which a difference counts as none, however small the noise within both runs."""
-_NAME = 46
+_WIDTHS = (44, 8, 8, 6, 13, 9, 6)
+"""Of the columns of a table, the name's first."""
 
 
 @dataclass(frozen=True)
@@ -183,17 +191,16 @@ def _warnings(before: Record, after: Record) -> list[str]:
 
 
 def to_text(comparison: Comparison) -> str:
-    """A table of at most 100 columns."""
+    """A table of at most 100 columns for each group."""
     lines = [f"warning: {warning}" for warning in comparison.warnings]
     lines += [""] if lines else []
-    lines.append(f"{'':<{_NAME}}{'before':>9}{'after':>9}{'ratio':>7}  {'95 % interval':<14}noise")
     groups: dict[str, list[Difference]] = {}
     for found in comparison.differences:
         groups.setdefault(found.group, []).append(found)
     for group, differences in groups.items():
         common = common_parameters([found.parameters for found in differences])
-        lines.append(TITLES[group])
-        lines += [_line(found, common) for found in differences]
+        columns = [TITLES[group], "before", "after", "ratio", "95 % interval", "noise", ""]
+        lines.append(table(columns, (_cells(found, common) for found in differences), least=_WIDTHS))
     if not comparison.differences:
         lines.append("nothing that both have: they were taken with different settings")
     if comparison.missing:
@@ -211,14 +218,12 @@ def to_text(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _line(found: Difference, common: Mapping[str, Any]) -> str:
-    name = label(found.name, varied_parameters(found.parameters, common))
-    name = name if len(name) < _NAME - 2 else f"{name[: _NAME - 5]}.."
+def _cells(found: Difference, common: Mapping[str, Any]) -> list[str]:
     interval = noise = ""
     if found.ratio is not None:
         interval = f"{found.ratio.low:.2f}-{found.ratio.high:.2f}"
     if found.noise_before is not None and found.noise_after is not None:
         noise = f"{found.noise_before:.0%} {found.noise_after:.0%}"
-    verdict = "" if found.verdict == "same" else found.verdict
-    numbers = f"{found.before:>9.3f}{found.after:>9.3f}{found.change:>7.2f}"
-    return f"  {name:<{_NAME - 2}}{numbers}  {interval:<14}{noise:<9}{verdict}".rstrip()
+    numbers = [f"{found.before:.3f}", f"{found.after:.3f}", f"{found.change:.2f}"]
+    name = f"  {label(found.name, varied_parameters(found.parameters, common))}"
+    return [name, *numbers, interval, noise, "" if found.verdict == "same" else found.verdict]

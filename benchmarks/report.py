@@ -1,15 +1,22 @@
-"""A result as text of at most 100 columns, and as a table for spreadsheets."""
+"""A result as text of at most 100 columns, as a table for spreadsheets, and as pictures."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+import io
+import textwrap
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from salgan_edge.benchmarks.peers.peer import GENERATOR
 
 from salgan_edge.files import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from salgan_edge.benchmarks.record import Record, Row
@@ -22,6 +29,10 @@ __all__ = [
     "describe",
     "is_busy",
     "label",
+    "peers_text",
+    "plot",
+    "progress_line",
+    "table",
     "to_text",
     "varied_parameters",
     "write_csv",
@@ -43,12 +54,58 @@ TITLES = {
 }
 """Headings of the groups."""
 
-_NAME, _NUMBER = 33, 8
+_WIDTH, _NAME, _NUMBER = 100, 33, 7
+"""Columns of a text, of a row's name, and of each number."""
 _COLUMNS = ("median", "p90", "p99", "spread", "CPU", "per s")
 _PARAMETERS = ("bundle", "device", "threads", "prompts", "batch", "width", "height", "second")
 _STATS = (
     "runs", "median_ms", "p90_ms", "p99_ms", "mean_ms", "mad_ms", "least_ms", "most_ms", "cpu_ms", "per_second",
 )  # fmt: skip
+_SIZE, _DPI = (6.4, 4.0), 120
+"""Inches of a picture, and its pixels per inch."""
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, least: Sequence[int] = (), width: int = _WIDTH
+) -> str:
+    """Rows as plain text; the first cell of each is its name.
+
+    Args:
+        columns: headings.
+        rows: cells; those that are missing at the end are empty.
+        least: width of the first columns in letters, so that several tables stand below each other; names are cut to theirs.
+        width: of the text, at most.
+    """
+    grid = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, column in enumerate(columns):
+        least_width = least[number] if number < len(least) else None
+        justify: Literal["left", "right"] = "right" if number else "left"
+        grid.add_column(column, min_width=least_width, no_wrap=True, justify=justify)
+    for name, *cells in rows:
+        grid.add_row(_cut(name, least[0]) if least else name, *cells)
+    # A stream of text has neither colours nor the width of a terminal.
+    console = Console(
+        file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False, color_system=None
+    )
+    with console.capture() as shown:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in shown.get().rstrip("\n").split("\n"))
+
+
+@contextlib.contextmanager
+def progress_line() -> Iterator[Callable[[str, float], None]]:
+    """One line on standard error that follows what is measured, where a person watches.
+
+    It is drawn when it is told something and at no other time: a thread that draws would take time from what is measured.
+    """
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda _group, _share: None
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as line:
+        yield lambda group, share: line.update(
+            f"measuring: {group.replace('_', ' ')} {share:4.0%}", refresh=True
+        )
 
 
 def describe(record: Record) -> list[str]:
@@ -86,7 +143,7 @@ def is_busy(where: Mapping[str, Any]) -> bool:
 
 def to_text(record: Record) -> str:
     """Tables of all groups."""
-    lines = [wrapped for line in describe(record) for wrapped in _wrap(line, 100)]
+    lines = [wrapped for line in describe(record) for wrapped in _wrapped(line)]
     if is_busy(record.machine):
         lines.append(
             f"other programs were running (load {record.machine['load']:.1f}): times are longer than need be"
@@ -95,7 +152,7 @@ def to_text(record: Record) -> str:
     for row in record.rows:
         groups.setdefault(row.group, []).append(row)
     for group, rows in groups.items():
-        lines += ["", *(_peers(rows) if group == "peer" else _table(group, rows))]
+        lines += ["", *([TITLES[group], peers_text(rows)] if group == "peer" else _group(group, rows))]
     if any(row.stats for row in record.rows):
         lines += [
             "",
@@ -111,14 +168,7 @@ def to_text(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _peers(rows: Sequence[Row]) -> list[str]:
-    """Peers have columns of their own: how much of the machine each uses."""
-    from salgan_edge.benchmarks.peers import text  # noqa: PLC0415 - its names are those of the peers
-
-    return [TITLES["peer"], *text.to_text(rows).splitlines()]
-
-
-def _table(group: str, rows: Sequence[Row]) -> list[str]:
+def _group(group: str, rows: Sequence[Row]) -> list[str]:
     """One group: what all its rows share stands in the heading."""
     common = common_parameters([row.parameters for row in rows])
     shown = {key: value for key, value in common.items() if key != "bundle" or value != 0}
@@ -129,38 +179,76 @@ def _table(group: str, rows: Sequence[Row]) -> list[str]:
     timed = [row for row in rows if row.stats is not None]
     if not timed:
         return [title, *(line for row in rows for line in _figures(row, common))]
-    lines = [f"{title:<{_NAME}}" + "".join(f"{name:>{_NUMBER}}" for name in _COLUMNS)]
-    if len(title) >= _NAME:
-        lines = [title, f"{'':<{_NAME}}" + "".join(f"{name:>{_NUMBER}}" for name in _COLUMNS)]
+    short = len(title) <= _NAME
+    columns = [title if short else "", *_COLUMNS]
     if any(row.ratios for row in rows):
-        lines[-1] += f"{'ratio':>7}"
+        columns += ["ratio", "95 %"]
+    cells = []
     for row in timed:
         assert row.stats is not None
         stats = row.stats
-        numbers = [stats.median_ms, stats.p90_ms, stats.p99_ms, stats.mad_ms, stats.cpu_ms]
-        text = f"{_cut(label(row.name, varied_parameters(row.parameters, common)), _NAME - 1):<{_NAME}}"
-        text += "".join(f"{_number(number):>{_NUMBER}}" for number in numbers)
-        text += f"{_number(stats.per_second):>{_NUMBER}}"
+        numbers = [stats.median_ms, stats.p90_ms, stats.p99_ms, stats.mad_ms, stats.cpu_ms, stats.per_second]
+        line = [label(row.name, varied_parameters(row.parameters, common))]
+        line += [_number(number) for number in numbers]
         for ratio in _shown_ratios(row, rows).values():
-            text += f"{_plain(ratio.ratio):>7} {_plain(ratio.low)}-{_plain(ratio.high)}"
-        lines.append(text.rstrip())
+            line += [_plain(ratio.ratio), f"{_plain(ratio.low)}-{_plain(ratio.high)}"]
+        cells.append(line)
+    lines = [] if short else [title]
+    lines.append(table(columns, cells, least=(_NAME, *([_NUMBER] * len(_COLUMNS)))))
     bases = {base for row in timed for base in _shown_ratios(row, rows)}
     lines += [f"  ratio: to {base}" for base in sorted(bases & {rows[0].name})]
-    notes = {note: [row.name for row in timed if row.note == note] for note in _notes(timed)}
-    for note, names in notes.items():
+    for note in dict.fromkeys(row.note for row in timed if row.note):
+        names = [row.name for row in timed if row.note == note]
         about = "" if len(names) == len(timed) else f"{', '.join(dict.fromkeys(names))}: "
-        lines += [f"  {line}" for line in _wrap(about + note, 98)]
+        lines += _wrapped(about + note, "  ")
     return lines
+
+
+def peers_text(rows: Sequence[Row]) -> str:
+    """Peers have columns of their own: how much of the machine each uses.
+
+    Args:
+        rows: of `salgan_edge.benchmarks.peers.rows.peer_rows`.
+
+    Returns:
+        A table for each number of threads, and below what each row is.
+    """
+    lines: list[str] = []
+    for threads in dict.fromkeys(row.parameters["threads"] for row in rows):
+        chosen = [row for row in rows if row.parameters["threads"] == threads]
+        columns = [
+            "1 thread" if threads == 1 else f"{threads} threads",
+            "median ms", "p90 ms", "GFLOP/s", "of ceiling", "of the generator's", "95 % interval",
+        ]  # fmt: skip
+        lines.append(table(columns, map(_peer_cells, chosen), least=(20,)))
+        (own,) = [row for row in chosen if row.name == GENERATOR]
+        if neck := own.ratios.get("neck"):
+            lines.append(f"generator / neck: {neck.ratio:.2f} ({neck.low:.2f} to {neck.high:.2f})")
+        lines.append("")
+    # A peer can be another for another number of threads.
+    notes = dict.fromkeys((row.name, row.note) for row in rows if row.note)
+    return "\n".join([*lines, *(line for name, note in notes for line in _wrapped(f"{name}: {note}"))])
+
+
+def _peer_cells(row: Row) -> list[str]:
+    assert row.stats is not None
+    speed, share = row.values.get("gflop_per_second"), row.values.get("ceiling_percent")
+    cells = [
+        row.name,
+        f"{row.stats.median_ms:.3f}",
+        f"{row.stats.p90_ms:.3f}",
+        "" if speed is None else f"{speed:.0f}",
+        "" if share is None else f"{share:.0f} %",
+    ]
+    if ratio := row.ratios.get(GENERATOR):
+        cells += [f"{ratio.ratio:.3g} times", f"{ratio.low:.3g} to {ratio.high:.3g}"]
+    return cells
 
 
 def _shown_ratios(row: Row, rows: Sequence[Row]) -> Mapping[str, Ratio]:
     """Of several, none: the others have theirs to this row. Of rows that go by their bare names, only the first is a base."""
     names = {other.name for other in rows[1:]} - {rows[0].name}
     return row.ratios if len(row.ratios) == 1 and not names & row.ratios.keys() else {}
-
-
-def _notes(rows: Iterable[Row]) -> list[str]:
-    return list(Counter(row.note for row in rows if row.note))
 
 
 def _figures(row: Row, common: Mapping[str, Any]) -> list[str]:
@@ -240,16 +328,16 @@ def _number(value: float | None) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
 
 
-def _wrap(text: str, width: int) -> list[str]:
+def _wrapped(text: str, indent: str = "") -> list[str]:
     """Break a line at spaces."""
-    lines, line = [], ""
-    for word in text.split(" "):
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    return [*lines, line]
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def write_csv(record: Record, path: Path) -> None:
@@ -284,3 +372,133 @@ def write_csv(record: Record, path: Path) -> None:
                 found = {"ratio": ratio.ratio, "ratio_low": ratio.low, "ratio_high": ratio.high}
                 values |= {key: round(value, 5) for key, value in found.items()} | {"ratio_to": base}
             writer.writerow({key: "" if value is None else value for key, value in values.items()})
+
+
+def plot(record: Record, folder: Path) -> list[Path]:
+    """Draw what the result has rows for: by threads, by prompts, by bundle, accuracy against latency. Needs matplotlib.
+
+    Args:
+        record: the result.
+        folder: where the PNG files go.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    drawn: dict[str, Callable[[Any, Record], bool]] = {
+        "threads": lambda axes, found: _lines(axes, found, "threads", "threads", "CPU threads"),
+        "prompts": lambda axes, found: _lines(axes, found, "prompts", "prompts", "prompts on one photo"),
+        "precision": _bars,
+        "accuracy": _accuracy,
+    }
+    written = []
+    for name, draw in drawn.items():
+        # Without pyplot there is neither a display to look for nor state to leave behind.
+        figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        if not draw(axes, record):
+            continue
+        axes.set_title(f"{record.machine['cpu']}, {record.machine['allowed_cpus']} CPUs", fontsize=9)
+        path = folder / f"{name}.png"
+        with writing(path) as temporary:
+            figure.savefig(temporary)
+        written.append(path)
+    return written
+
+
+def _timed(record: Record, group: str) -> list[Row]:
+    return [row for row in record.rows if row.group == group and row.stats is not None]
+
+
+def _lines(axes: Any, record: Record, group: str, parameter: str, title: str) -> bool:
+    """Latency of each name by a parameter: medians, and a band up to the 90th percentile."""
+    rows = _timed(record, group)
+    for name in dict.fromkeys(row.name for row in rows):
+        chosen = [row for row in rows if row.name == name]
+        x = [row.parameters[parameter] for row in chosen]
+        median = [row.stats.median_ms for row in chosen if row.stats]
+        (line,) = axes.plot(x, median, marker="o", label=name)
+        axes.fill_between(
+            x, median, [row.stats.p90_ms for row in chosen if row.stats], alpha=0.2, color=line.get_color()
+        )
+    axes.set_xticks(sorted({float(row.parameters[parameter] or 0) for row in rows}))
+    axes.set_xlabel(title)
+    return _finish(axes, rows)
+
+
+def _bars(axes: Any, record: Record) -> bool:
+    """Latency of each bundle, beside each other for each name and number of threads."""
+    rows = _timed(record, "precision")
+    kinds = list(dict.fromkeys((row.name, row.parameters["threads"]) for row in rows))
+    count = len(record.bundles)
+    for number, bundle in enumerate(record.bundles):
+        chosen = [row for row in rows if row.parameters["bundle"] == number]
+        places = [
+            kinds.index((row.name, row.parameters["threads"])) + (number - (count - 1) / 2) * 0.8 / count
+            for row in chosen
+        ]
+        axes.bar(
+            places, [row.stats.median_ms for row in chosen if row.stats], 0.8 / count, label=_title(bundle)
+        )
+    axes.set_xticks(
+        range(len(kinds)),
+        [f"{name}\n{threads} thread{'s' if threads != 1 else ''}" for name, threads in kinds],
+        fontsize=7,
+    )
+    return _finish(axes, rows)
+
+
+def _accuracy(axes: Any, record: Record) -> bool:
+    """CC on the first test set that all bundles were scored on, against the generator's latency."""
+    rows = [
+        row for row in _timed(record, "precision") or _timed(record, "threads") if row.name == "generator"
+    ]
+    splits = [
+        split
+        for split in (record.bundles[0]["accuracy"] if record.bundles else {})
+        if all("CC" in bundle["accuracy"].get(split, {}) for bundle in record.bundles)
+    ]
+    if not rows or not splits:
+        return False
+    for number, bundle in enumerate(record.bundles):
+        chosen = [row for row in rows if row.parameters["bundle"] == number]
+        if not chosen:
+            continue
+        times = [row.stats.median_ms for row in chosen if row.stats]
+        score = bundle["accuracy"][splits[0]]["CC"]
+        axes.plot(times, [score] * len(times), marker="o", label=_title(bundle))
+        for row, time in zip(chosen, times, strict=True):
+            axes.annotate(
+                f"{row.parameters['threads']} thr.",
+                (time, score),
+                textcoords="offset points",
+                xytext=(4, 5),
+                fontsize=7,
+            )
+    axes.set_xlabel("milliseconds of the generator")
+    axes.set_ylabel(f"CC, {splits[0]}")
+    axes.set_xlim(0, 1.15 * max(row.stats.median_ms for row in rows if row.stats))
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    return True
+
+
+def _title(bundle: Any) -> str:
+    return f"{bundle['name']} {bundle['precision']}"
+
+
+def _finish(axes: Any, rows: list[Row]) -> bool:
+    if not rows:
+        return False
+    axes.set_ylabel("milliseconds")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    return True

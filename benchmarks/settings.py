@@ -6,26 +6,49 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from salgan_edge.benchmarks.peers import PEERS
 from salgan_edge.benchmarks.record import GROUPS
 
+from salgan_edge.bundle import default_bundle
 from salgan_edge.cpus import allowed_cpus
 from salgan_edge.devices import Device, Execution
+from salgan_edge.doctor.child import ask
+from salgan_edge.doctor.devices import gather_devices
 from salgan_edge.doctor.private import Names, scrub
+from salgan_edge.errors import DeviceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 __all__ = [
     "FRAMES",
     "Effort",
     "Frame",
+    "OptionError",
     "Settings",
+    "chosen_peers",
     "default_threads",
     "parse_duration",
     "parse_frames",
     "parse_numbers",
+    "working_devices",
 ]
+
+_PROBE_SECONDS = 60.0
+
+
+class OptionError(ValueError):
+    """A word of the command line that cannot be understood.
+
+    Args:
+        option: that it was given for, such as ``--threads``.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class Frame(NamedTuple):
@@ -94,6 +117,50 @@ class Settings:
     """Of the execution provider."""
     quick: bool = False
 
+    @classmethod
+    def parse(
+        cls,
+        bundles: Sequence[Path] = (),
+        devices: Sequence[str] = ("auto",),
+        *,
+        threads: str | None = None,
+        prompts: str = "1,2,4,8",
+        batch: str = "1,4",
+        frames: str = ",".join(FRAMES),
+        only: Sequence[str] = (),
+        peers: str | None = None,
+        peer_files: Sequence[str] = (),
+        strict: bool = False,
+        options: Mapping[str, str] | None = None,
+        quick: bool = False,
+    ) -> Settings:
+        """Settings of words, as the command line has them; what is left out is its default.
+
+        Raises:
+            OptionError: a word cannot be understood.
+        """
+        groups = [group for group in GROUPS if group != "soak"]
+        for word in only:
+            if word not in groups:
+                raise OptionError("--only", f"{word!r} is unknown: {', '.join(groups)} were expected")
+        chosen = chosen_peers(peers)
+        if "peer" in only and not (peers or peer_files):
+            chosen = tuple(PEERS)
+        return cls(
+            bundles=tuple(bundles) or (default_bundle(),),
+            devices=tuple(devices),
+            threads=default_threads() if threads is None else parse_numbers(threads, "--threads"),
+            prompts=parse_numbers(prompts, "--prompts"),
+            batch=parse_numbers(batch, "--batch"),
+            frames=parse_frames(frames),
+            only=tuple(only),
+            peers=chosen,
+            peer_files=tuple(peer_files),
+            strict=strict,
+            options=options or {},
+            quick=quick,
+        )
+
     @property
     def effort(self) -> Effort:
         """How much is measured."""
@@ -136,24 +203,65 @@ class Settings:
         return cast("dict[str, Any]", scrub(values, Names.of_this_machine()))
 
 
+def chosen_peers(text: str | None) -> tuple[str, ...]:
+    """Names of peers with commas between, each once; ``all`` for all of them, ``none`` or None for none.
+
+    Raises:
+        OptionError: a name is unknown.
+    """
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if words == ["all"]:
+        return tuple(PEERS)
+    if words == ["none"]:
+        return ()
+    for word in words:
+        if word not in PEERS:
+            expected = ", ".join([*PEERS, "all", "none"])
+            raise OptionError("--peers", f"{word!r} is unknown: {expected} were expected")
+    return tuple(dict.fromkeys(words))
+
+
+def working_devices(tell: Callable[[str], object]) -> tuple[str, ...]:
+    """All devices that work here, each tried in a process of its own.
+
+    Args:
+        tell: is given a line for each device that was tried in vain.
+
+    Raises:
+        DeviceError: none works.
+    """
+    answer = ask("import", "onnxruntime", timeout=_PROBE_SECONDS)
+    providers = answer.values.get("details", {}).get("providers", [])
+    found = gather_devices(providers, _PROBE_SECONDS, usable=not answer.problem)
+    for facts in found:
+        if facts.tried and not facts.works:
+            tell(f"{facts.name} is left out: {facts.problem}")
+    working = tuple(facts.name for facts in found if facts.works)
+    if not working:
+        raise DeviceError(f"no device works here: {answer.problem or 'see salgan-edge doctor'}")
+    return working
+
+
 def default_threads() -> tuple[int, ...]:
     """1, 2, 4, ... and all CPUs that this process may use."""
     allowed = allowed_cpus()
     return (*(1 << power for power in range(allowed.bit_length()) if 1 << power < allowed), allowed)
 
 
-def parse_numbers(text: str) -> tuple[int, ...]:
+def parse_numbers(text: str, option: str = "--threads") -> tuple[int, ...]:
     """Numbers with commas between, each once, rising.
 
     >>> parse_numbers("1,4,2")
     (1, 2, 4)
 
     Raises:
-        ValueError: something else.
+        OptionError: something else was given for the option.
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isascii() and word.isdecimal() and 1 <= int(word) <= 1024 for word in words):
-        raise ValueError(f"{text!r} was given: numbers from 1 to 1024 with commas between were expected")
+        raise OptionError(
+            option, f"{text!r} was given: numbers from 1 to 1024 with commas between were expected"
+        )
     return tuple(sorted({int(word) for word in words}))
 
 
@@ -164,15 +272,16 @@ def parse_frames(text: str) -> tuple[Frame, ...]:
     (Frame(width=640, height=480), Frame(width=1000, height=700))
 
     Raises:
-        ValueError: something else.
+        OptionError: something else.
     """
     found = []
     for word in text.lower().split(","):
         size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", word.strip())
         frame = Frame(int(size[1]), int(size[2])) if size else FRAMES.get(word.strip())
         if frame is None or not all(1 <= side <= _MOST_SIDE for side in frame):
-            raise ValueError(
-                f"{word.strip()!r} was given: {', '.join(FRAMES)} or WIDTHxHEIGHT with commas between were expected"
+            raise OptionError(
+                "--frames",
+                f"{word.strip()!r} was given: {', '.join(FRAMES)} or WIDTHxHEIGHT with commas between were expected",
             )
         found.append(frame)
     return tuple(dict.fromkeys(found))
@@ -185,10 +294,12 @@ def parse_duration(text: str) -> float:
     90.0
 
     Raises:
-        ValueError: something else, or less than two seconds.
+        OptionError: something else, or less than two seconds.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
     seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
     if seconds < 2:
-        raise ValueError(f"{text!r} was given: two seconds or more were expected, such as 90s, 10m or 2h")
+        raise OptionError(
+            "--soak", f"{text!r} was given: two seconds or more were expected, such as 90s, 10m or 2h"
+        )
     return seconds

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import tempfile
 import time
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import psutil
 import typer
-from salgan_edge.benchmarks.machine import machine, pace
-from salgan_edge.benchmarks.record import Record, Row, bundle_entry, save
-from salgan_edge.benchmarks.streams import moving_frames, simulated_camera
+from salgan_edge.benchmarks.live import moving_frames, simulated_camera
+from salgan_edge.benchmarks.record import Record, Row, bundle_entry, machine, pace, save
 
 from salgan_edge import contract
 from salgan_edge.devices import Device, Execution
@@ -32,7 +31,7 @@ from salgan_edge.stabilise import Stabiliser
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Sample", "SoakResult", "main", "resident_bytes", "soak", "soak_record"]
+__all__ = ["Sample", "SoakResult", "main", "soak", "soak_record", "tell_sample"]
 
 _SAMPLES = 120
 """Of a whole soak at least, one in five seconds at most."""
@@ -49,8 +48,8 @@ class Sample:
 
     seconds: float
     """Since the beginning."""
-    memory_mb: float | None
-    """Resident memory of the process; None where the system does not tell."""
+    memory_mb: float
+    """Resident memory of the process."""
     frames: int
     fps: float
     """Since the last sample, like all that follows."""
@@ -89,10 +88,10 @@ class SoakResult:
         return tuple(sample for sample in self.samples if sample.seconds >= after)
 
     @property
-    def growth_mb(self) -> float | None:
+    def growth_mb(self) -> float:
         """How much more memory than at the beginning of `warm` there was later."""
-        memory = [sample.memory_mb for sample in self.warm if sample.memory_mb is not None]
-        return max(memory) - memory[0] if memory else None
+        memory = [sample.memory_mb for sample in self.warm]
+        return max(memory) - memory[0]
 
     def rows(self) -> list[Row]:
         """A row for each sample, and one for the whole, first."""
@@ -132,32 +131,15 @@ class SoakResult:
         lines = [
             f"{self.samples[-1].frames} frames of {self.width}x{self.height} in {self.samples[-1].seconds:.0f} s on {self.device}",
             f"{how}; {self.dropped} dropped",
+            f"memory: {warm.memory_mb:.1f} MB after {warm.seconds:.0f} s, at most {self.growth_mb:.1f} MB more later",
+            f"pace: {whole['fps_first']:.0f} frames a second at first, {whole['fps_last']:.0f} at the end",
+            f"age of a frame: {whole['age_first_ms']:.1f} ms at first, {whole['age_last_ms']:.1f} ms at the end",
         ]
-        if self.growth_mb is not None:
-            lines.append(
-                f"memory: {warm.memory_mb:.1f} MB after {warm.seconds:.0f} s, at most {self.growth_mb:.1f} MB more later"
-            )
-        lines.append(
-            f"pace: {whole['fps_first']:.0f} frames a second at first, {whole['fps_last']:.0f} at the end; age of a frame "
-            f"{whole['age_first_ms']:.1f} ms at first, {whole['age_last_ms']:.1f} ms at the end"
-        )
         if whole["celsius_most"] is not None:
             lines.append(f"temperature: {whole['celsius_most']:.0f} °C at most")
         if whole["mhz_least"] is not None:
             lines.append(f"clock: {whole['mhz_least']:.0f} MHz at least")
         return "\n".join(lines)
-
-
-def resident_bytes() -> int:
-    """Memory of this process that lies in RAM. Linux only.
-
-    Raises:
-        OSError: another system.
-    """
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("no VmRSS in /proc/self/status")
 
 
 def soak(
@@ -245,14 +227,11 @@ def _run(live: LiveOutput, seconds: float, *, texts: bool) -> Iterable[Sample]:
 def _sample(
     live: LiveOutput, seconds: float, passed: float, cpu: float, ages: list[float], frames: int
 ) -> Sample:
-    memory = None
-    with contextlib.suppress(OSError):
-        memory = resident_bytes() / 1e6
     now = pace()
     count = live.meter.frames - frames
     return Sample(
         seconds=round(seconds, 1),
-        memory_mb=memory,
+        memory_mb=psutil.Process().memory_info().rss / 1e6,
         frames=live.meter.frames,
         fps=count / passed,
         age_ms=1000 * float(np.median(ages)),
@@ -281,8 +260,7 @@ def soak_record(result: SoakResult, settings: dict[str, Any], where: dict[str, A
 
 def tell_sample(sample: Sample) -> str:
     """A line about a sample."""
-    parts = [f"{sample.seconds:6.0f} s"]
-    parts += [f"{sample.memory_mb:7.1f} MB"] if sample.memory_mb is not None else []
+    parts = [f"{sample.seconds:6.0f} s", f"{sample.memory_mb:7.1f} MB"]
     parts += [f"{sample.fps:5.0f} fps", f"age {sample.age_ms:5.1f} ms"]
     parts += [f"{sample.mhz:5.0f} MHz"] if sample.mhz is not None else []
     parts += [f"{sample.celsius:3.0f} °C"] if sample.celsius is not None else []
@@ -320,7 +298,7 @@ def main(
     if output is not None:
         settings = {"minutes": minutes, "fps": fps, "width": width, "height": height}
         save(soak_record(result, settings, where), output)
-    if result.growth_mb is not None and result.growth_mb > limit:
+    if result.growth_mb > limit:
         raise typer.Exit(1)
 
 

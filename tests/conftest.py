@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +13,33 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def wheel_file(tmp_path_factory):
+    """The project as a wheel, built from a copy so that nothing is left in the checkout."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns(
+        ".*", "runs", "build", "dist", "*.egg-info", "__pycache__", "tests", "venv", "out", "bundle"
+    )
+    shutil.copytree(ROOT, folder / "source", ignore=ignored)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        folder,
+        "./source",
+    ]
+    done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (file,) = folder.glob("*.whl")
+    return file
 
 
 @pytest.fixture
@@ -38,6 +68,67 @@ def run(monkeypatch, capsys, tmp_path):
         return stop.value.code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Run ``python -m tools``: exit code, standard output, standard error."""
+    from tools import __main__ as tools
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tools", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            tools.main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def onnx():
+    return pytest.importorskip("onnx")
+
+
+@pytest.fixture
+def save_graph(onnx, tmp_path):
+    """Save a graph of one operator: y = op(inputs)."""
+
+    def call(op, inputs, shape=None, name="net.onnx", weights=(), kind=1, **attributes):
+        helper = onnx.helper
+        values = [helper.make_tensor_value_info(key, *what) for key, what in inputs.items()]
+        node = helper.make_node(op, [*inputs, *(w.name for w in weights)], ["y"], **attributes)
+        output = helper.make_tensor_value_info("y", kind, shape)
+        graph = helper.make_graph([node], "g", values, [output], list(weights))
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        onnx.save(model, tmp_path / name)
+        return tmp_path / name
+
+    return call
+
+
+@pytest.fixture
+def fake_neck(onnx, tmp_path):
+    """A detector with the tensors of YOLOX-Nano's neck: each halves the last, one output beyond them."""
+    helper = onnx.helper
+
+    def weight(name, outputs, inputs):
+        values = np.full((outputs, inputs, 2, 2), 0.25, np.float32)
+        return onnx.numpy_helper.from_array(values, name)
+
+    names = ["images", "956", "990", "1024", "logits"]
+    channels = [3, 4, 5, 6, 7]
+    nodes = [
+        helper.make_node("Conv", [a, f"w{b}"], [b], strides=[2, 2], kernel_shape=[2, 2])
+        for a, b in itertools.pairwise(names)
+    ]
+    weights = [weight(f"w{names[n]}", channels[n], channels[n - 1]) for n in range(1, 5)]
+    inputs = [helper.make_tensor_value_info("images", 1, [1, 3, 416, 416])]
+    outputs = [helper.make_tensor_value_info("logits", 1, None)]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save(model, tmp_path / "detector.onnx")
+    return tmp_path / "detector.onnx"
 
 
 @pytest.fixture(scope="session")

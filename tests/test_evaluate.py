@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden.make_spectral_residual import photo as golden_photo
 
 from salgan_edge import cli, metrics
 from salgan_edge.errors import DataError
@@ -22,6 +21,7 @@ from salgan_edge.evaluate.resampling import Bootstrap
 from salgan_edge.evaluate.scores import METRICS, DataScores, Estimate, Evaluation, ModelScores, Row
 from salgan_edge.gaze.detector import Detection, object_prompt
 from salgan_edge.gaze.folder import GazeFolder, photos
+from tools.golden import photo as golden_photo
 
 CONDITIONS = ["pure", "general", "salient", "nonsalient"]
 

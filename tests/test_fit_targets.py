@@ -10,10 +10,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from salgan_edge.train import fit_targets
 from salgan_edge.train.data.objects import TargetShape, box_map
 
-from salgan_edge.gaze.split import split_photos
+from tools import fit_targets
 
 SHAPE = TargetShape(spread=0.3, blur=0.08, floor=0.5, share=0.35)
 BOXES = (((0.1, 0.2, 0.3, 0.5),), ((0.6, 0.1, 0.7, 0.3),), ((0.2, 0.6, 0.5, 0.9), (0.7, 0.7, 0.8, 0.8)))
@@ -32,6 +31,22 @@ def told(shape=SHAPE):
         for kind in ("search", "salient")
         for boxes, free in zip(BOXES, views, strict=True)
     ]
+
+
+def write_gaze(folder, columns, rows, point):
+    """A gaze folder of photos of 40 by 30, each in a shade of its own and looked at in one point."""
+    (folder / "images").mkdir(parents=True)
+    for shade, image in enumerate(sorted({row[0] for row in rows})):
+        cv2.imwrite(str(folder / "images" / f"{image}.png"), np.full((30, 40, 3), shade, np.uint8))
+    with (folder / "pairs.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    np.savez(folder / "fixations.npz", **{f"{row[0]}_{row[1]}": np.array([point], np.uint16) for row in rows})
+
+
+def peak(grid):
+    """Where a grid is largest, as shares of its width and height."""
+    row, column = np.unravel_index(int(grid.argmax()), grid.shape)
+    return ((column + 0.5) / grid.shape[1], (row + 0.5) / grid.shape[0])
 
 
 def test_shape_is_found_again(monkeypatch):
@@ -59,43 +74,6 @@ def test_peaks_inside():
     cases = told()
     assert fit_targets.peaks_inside(cases, lambda boxes, free: box_map(boxes, free, SHAPE)) == 1
     assert fit_targets.peaks_inside(cases, lambda _boxes, _free: free_view(0.95, 0.95)) == 0
-
-
-@pytest.fixture
-def data(tmp_path):
-    """SJTU-TIS in small, with a row of labels.csv for each photo."""
-    folder = tmp_path / "sjtu_tis"
-    (folder / "images").mkdir(parents=True)
-    names = [f"{n:012d}" for n in range(20)]
-    rows, fixations = [], {}
-    for name in names:
-        cv2.imwrite(str(folder / "images" / f"{name}.jpg"), np.full((30, 40, 3), 128, np.uint8))
-        for condition, text in (
-            ("pure", ""),
-            ("salient", "The red kettle on it."),
-            ("nonsalient", "A kettledrum."),
-        ):
-            rows.append([name, condition, text, 40, 30, 1])
-            fixations[f"{name}_{condition}"] = np.array([[10, 12]], np.uint16)
-    with (folder / "pairs.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["image", "condition", "text", "width", "height", "fixations"], *rows])
-    np.savez(folder / "fixations.npz", **fixations)
-    (tmp_path / "phrases").mkdir()
-    with (tmp_path / "phrases" / "labels.csv").open("w", newline="") as file:
-        labels = [["sjtu_tis", name, "noun", "a kettle / the pot", "0.2,0.3,0.4,0.5"] for name in names]
-        csv.writer(file).writerows([["set", "image", "kind", "texts", "boxes"], *labels])
-    return tmp_path, names
-
-
-def test_viewers_whose_text_has_the_word(data):
-    folder, names = data
-    found = fit_targets.told_viewers(folder)
-    split = split_photos({name: {"pure", "salient", "nonsalient"} for name in names})
-    # "A kettledrum." is no kettle, and test photos stay out.
-    assert {case.viewers for case in found} == {"salient"}
-    assert len(found) == sum(split[name] != "test" for name in names) < len(names)
-    assert all(case.boxes == ((0.2, 0.3, 0.4, 0.5),) for case in found)
-    assert all(case.free.shape == case.gaze.shape == (64, 64) for case in found)
 
 
 def test_kinds_of_viewers_weigh_the_same(monkeypatch):
@@ -128,35 +106,42 @@ def test_kinds_of_viewers_weigh_the_same(monkeypatch):
     ],
 )
 def test_a_text_has_the_noun_as_whole_words(text, noun, named):
-    assert fit_targets._names(text, noun) == named
+    assert fit_targets.is_named(text, noun) == named
 
 
-def test_only_nouns_of_the_photo_place_its_viewers(data):
-    """Not those of another photo, and neither `attr` nor `rel`; all boxes of all nouns in the text."""
-    folder, names = data
+def test_only_nouns_of_the_photo_place_its_viewers(tmp_path):
+    """Not those of another photo, neither `attr` nor `rel`, and no test photos; all boxes of all nouns in the text."""
+    split = {"a": "validation", "b": "train", "c": "train", "d": "test"}
+    texts = {"pure": "", "salient": "The red kettle on it.", "nonsalient": "A kettledrum."}
     rows = [
-        ["sjtu_tis", names[0], "noun", "a kettle", "0.2,0.3,0.4,0.5;0.6,0.3,0.8,0.5"],
-        ["sjtu_tis", names[0], "noun", "a kettledrum", "0,0,0.1,0.1"],
-        ["sjtu_tis", names[1], "attr", "the red kettle", "0.2,0.3,0.4,0.5"],
-        ["sjtu_tis", names[2], "noun", "a spoon", "0.2,0.3,0.4,0.5"],
+        [name, condition, text, 40, 30, 1, part]
+        for name, part in split.items()
+        for condition, text in texts.items()
     ]
-    with (folder / "phrases" / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["set", "image", "kind", "texts", "boxes"], *rows])
-    table = folder / "sjtu_tis" / "pairs.csv"
-    given = table.read_text().splitlines()
-    part = {names[0]: "validation"}
-    table.write_text(
-        "\n".join([f"{given[0]},split", *(f"{row},{part.get(row[:12], 'train')}" for row in given[1:])])
+    write_gaze(
+        tmp_path / "sjtu_tis",
+        ["image", "condition", "text", "width", "height", "fixations", "split"],
+        rows,
+        (10, 12),
     )
-    found = fit_targets.told_viewers(folder)
+    labels = [
+        ["sjtu_tis", "a", "noun", "a kettle / the pot", "0.2,0.3,0.4,0.5;0.6,0.3,0.8,0.5"],
+        ["sjtu_tis", "a", "noun", "a kettledrum", "0,0,0.1,0.1"],
+        ["sjtu_tis", "b", "attr", "the red kettle", "0.2,0.3,0.4,0.5"],
+        ["sjtu_tis", "c", "noun", "a spoon", "0.2,0.3,0.4,0.5"],
+        ["sjtu_tis", "d", "noun", "a kettle", "0.2,0.3,0.4,0.5"],
+    ]
+    (tmp_path / "phrases").mkdir()
+    with (tmp_path / "phrases" / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["set", "image", "kind", "texts", "boxes"], *labels])
+    found = fit_targets.told_viewers(tmp_path)
     assert {(case.viewers, case.boxes) for case in found} == {
         ("salient", ((0.2, 0.3, 0.4, 0.5), (0.6, 0.3, 0.8, 0.5))),
         ("nonsalient", ((0.0, 0.0, 0.1, 0.1),)),
     }
+    assert all(case.free.shape == case.gaze.shape == (64, 64) for case in found)
     # Fixated at (10, 12) of 40 by 30: a quarter from the left, 12.5 of 30 from the top.
-    row, column = np.unravel_index(int(found[0].gaze.argmax()), (64, 64))
-    assert (column + 0.5) / 64 == pytest.approx(10.5 / 40, abs=0.02)
-    assert (row + 0.5) / 64 == pytest.approx(12.5 / 30, abs=0.03)
+    assert peak(found[0].gaze) == pytest.approx((10.5 / 40, 12.5 / 30), abs=0.03)
 
 
 def test_searchers(tmp_path):
@@ -175,14 +160,7 @@ def test_searchers(tmp_path):
         "park": [["a", "pure", "", 40, 30, 1, "train", ""]],
     }
     for name, rows in tables.items():
-        folder = tmp_path / "phrases" / name
-        (folder / "images").mkdir(parents=True)
-        fixations = {f"{image}_{condition}": np.array([[30, 20]]) for image, condition, *_ in rows}
-        for shade, image in enumerate(sorted({row[0] for row in rows})):
-            cv2.imwrite(str(folder / "images" / f"{image}.png"), np.full((30, 40, 3), shade, np.uint8))
-        with (folder / "pairs.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([columns, *rows])
-        np.savez(folder / "fixations.npz", **fixations)
+        write_gaze(tmp_path / "phrases" / name, columns, rows, (30, 20))
     seen = []
 
     def predict(photo):
@@ -194,6 +172,4 @@ def test_searchers(tmp_path):
     assert [case.viewers for case in found] == ["search"] * 2
     assert all(case.boxes == ((0.5, 0.5, 0.7, 0.9),) for case in found)
     assert np.array_equal(found[0].free, free_view(0.5, 0.5))
-    row, column = np.unravel_index(int(found[0].gaze.argmax()), (64, 64))
-    assert (column + 0.5) / 64 == pytest.approx(30.5 / 40, abs=0.02)
-    assert (row + 0.5) / 64 == pytest.approx(20.5 / 30, abs=0.03)
+    assert peak(found[0].gaze) == pytest.approx((30.5 / 40, 20.5 / 30), abs=0.03)

@@ -72,9 +72,10 @@ def test_imports_point_one_way():
 
 
 def test_private_names_stay_in_their_module():
+    tools = [(f"tools.{path.stem}", path) for path in sorted((ROOT / "tools").glob("*.py"))]
     wrong = [
         f"{name} takes {part} of {module}"
-        for name, path in modules()
+        for name, path in [*modules(), *tools]
         for module, part in imported(path)
         if any(word.startswith("_") and not word.startswith("__") for word in (*module.split("."), part))
         and module != "salgan_edge._version"

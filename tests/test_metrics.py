@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden.make_pysaliency import CASES, case
 
 from salgan_edge import metrics
+from tools.golden import CASES, case
 
 
 def array(*rows):
@@ -118,7 +118,7 @@ def test_information_gain_with_a_uniform_share():
         metrics.information_gain(array([1, 0]), np.array([[0, 1]]), array([1, 1]), uniform=2)
 
 
-# pysaliency as an oracle; the values were written by golden/make_pysaliency.py.
+# pysaliency as an oracle; the values were written by tools/golden.py.
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from salgan_edge.benchmarks.peers import PEERS, PeerUnavailableError, peer_subjects
-from salgan_edge.benchmarks.peers.ceiling import matmul_graph, matmul_peer
-from salgan_edge.benchmarks.peers.choose import GENERATOR, OWN
+from salgan_edge.benchmarks.peers import PEERS, PeerUnavailableError, networks, peer
 from salgan_edge.benchmarks.peers.networks import find_neck
-from salgan_edge.benchmarks.peers.rows import peer_rows
-from salgan_edge.benchmarks.peers.text import to_text
+from salgan_edge.benchmarks.peers.peer import GENERATOR, OWN, matmul_graph, matmul_peer
+from salgan_edge.benchmarks.peers.rows import peer_rows, peer_subjects
 from salgan_edge.benchmarks.peers.user_graph import UserGraph, guess_shape, random_input
+from salgan_edge.benchmarks.report import peers_text
 from salgan_edge.benchmarks.settings import Effort
 
 from salgan_edge.errors import InputError
@@ -23,53 +25,7 @@ from salgan_edge.session import GraphSession
 from salgan_edge.timing import random_photo, random_texts
 
 FAST = Effort(min_runs=1, min_seconds=0.01, min_blocks=2, max_seconds=1.0)
-FLOAT, UINT8, INT64, STRING = 1, 2, 7, 8
-
-
-@pytest.fixture
-def onnx():
-    return pytest.importorskip("onnx")
-
-
-@pytest.fixture
-def save(onnx, tmp_path):
-    """Save a graph of one operator: y = op(inputs)."""
-
-    def call(op, inputs, shape=None, name="net.onnx", weights=(), kind=FLOAT, **attributes):
-        helper = onnx.helper
-        values = [helper.make_tensor_value_info(key, *what) for key, what in inputs.items()]
-        node = helper.make_node(op, [*inputs, *(w.name for w in weights)], ["y"], **attributes)
-        output = helper.make_tensor_value_info("y", kind, shape)
-        graph = helper.make_graph([node], "g", values, [output], list(weights))
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-        onnx.save(model, tmp_path / name)
-        return tmp_path / name
-
-    return call
-
-
-@pytest.fixture
-def fake_neck(onnx, tmp_path):
-    """A detector with the tensors of YOLOX-Nano's neck: each halves the last, one output beyond them."""
-    helper = onnx.helper
-
-    def weight(name, outputs, inputs):
-        values = np.full((outputs, inputs, 2, 2), 0.25, np.float32)
-        return onnx.numpy_helper.from_array(values, name)
-
-    names = ["images", "956", "990", "1024", "logits"]
-    channels = [3, 4, 5, 6, 7]
-    nodes = [
-        helper.make_node("Conv", [a, f"w{b}"], [b], strides=[2, 2], kernel_shape=[2, 2])
-        for a, b in itertools.pairwise(names)
-    ]
-    weights = [weight(f"w{names[n]}", channels[n], channels[n - 1]) for n in range(1, 5)]
-    inputs = [helper.make_tensor_value_info("images", FLOAT, [1, 3, 416, 416])]
-    outputs = [helper.make_tensor_value_info("logits", FLOAT, None)]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    onnx.save(model, tmp_path / "detector.onnx")
-    return tmp_path / "detector.onnx"
+FLOAT, INT64, STRING = 1, 7, 8
 
 
 def one(name, files=(), **options):
@@ -89,12 +45,18 @@ def test_the_product_is_the_product():
 
 
 def test_the_size_that_does_most_is_taken(monkeypatch):
-    from salgan_edge.benchmarks.peers import ceiling
-
     # 64 does 8 times as much as 32 in 4 times the time, 128 does 8 times as much again in 10 times.
-    seconds = {32.0**3: 1.0, 64.0**3: 4.0, 128.0**3: 40.0}
-    monkeypatch.setattr(ceiling, "_least_seconds", lambda peer: seconds[peer.macs])
-    peer = matmul_peer(1, (32, 64, 128))
+    seconds, now = {32: 1.0, 64: 4.0, 128: 40.0}, [0.0]
+    real = GraphSession.run
+
+    def run(self, output, inputs):
+        now[0] += seconds[len(inputs["a"])]
+        return real(self, output, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GraphSession, "run", run)
+        patch.setattr(time, "perf_counter", lambda: now[0])
+        peer = matmul_peer(1, (32, 64, 128))
     assert peer.run().shape == (64, 64)
     assert "64x64" in peer.note
 
@@ -186,20 +148,20 @@ def test_neck_is_cut_behind_its_outputs(fake_neck):
     assert peer.macs == 32**2 * 4 * 3 * 4 + 16**2 * 5 * 4 * 4 + 8**2 * 6 * 5 * 4
 
 
-def test_neck_of_another_network_is_refused(save, tmp_path):
-    other = save("Relu", {"x": (FLOAT, [1, 3, 8, 8])})
-    with pytest.raises(InputError, match=r"has no tensor 956: give yolox_nano_coco\.onnx"):
-        one("neck", neck=other)
-    (tmp_path / "text.onnx").write_text("no graph")
-    with pytest.raises(InputError, match="cannot be read as ONNX"):
-        one("neck", neck=tmp_path / "text.onnx")
-    with pytest.raises(InputError, match="there is no file"):
-        one("neck", neck=tmp_path / "none.onnx")
+def test_neck_of_another_network_is_refused(save_graph, tmp_path):
+    other = save_graph("Relu", {"x": (FLOAT, [1, 3, 8, 8])})
+    text = tmp_path / "text.onnx"
+    text.write_text("no graph")
+    for file, message in (
+        (other, r"has no tensor 956: give yolox_nano_coco\.onnx"),
+        (text, "cannot be read as ONNX"),
+        (tmp_path / "none.onnx", "there is no file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            one("neck", neck=file)
 
 
 def test_neck_that_is_nowhere_is_left_out(monkeypatch, tmp_path):
-    from salgan_edge.benchmarks.peers import networks
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(networks, "__file__", str(tmp_path / "a" / "b" / "c" / "networks.py"))
     assert find_neck() is None
@@ -221,10 +183,6 @@ def test_paper_is_the_paper_s_network():
     torch = pytest.importorskip("torch")
     from salgan_edge.train.networks.paper import PaperGenerator
 
-    torch.manual_seed(0)
-    from salgan_edge.benchmarks.peers.networks import _paper_graph
-
-    _paper_graph.cache_clear()
     peer = one("paper")
     torch.manual_seed(0)
     network = PaperGenerator().eval()
@@ -236,19 +194,24 @@ def test_paper_is_the_paper_s_network():
     assert 22.5e9 < peer.macs < 23.5e9  # the paper's weights: 23.1 G
 
 
-@pytest.mark.parametrize("name", ["paper", "neck", "clipseg"])
-def test_missing_extra_is_named(name, monkeypatch, tmp_path, fake_neck):
-    from salgan_edge.benchmarks.peers import networks
-
-    networks._paper_graph.cache_clear()
-    networks._neck_graph.cache_clear()
-    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
-    for package in ("torch", "onnx", "transformers"):
-        monkeypatch.setitem(sys.modules, package, None)
-    for module in [m for m in sys.modules if m.startswith("salgan_edge.export.")]:
-        monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(PeerUnavailableError, match=r"is not installed: pip install 'salgan-edge\[export\]'"):
-        one(name, neck=fake_neck)
+def test_missing_extra_is_named(tmp_path, fake_neck):
+    code = (
+        "import pathlib, sys\n"
+        "for package in ('torch', 'onnx', 'transformers'): sys.modules[package] = None\n"
+        "from salgan_edge.benchmarks.peers.rows import peer_subjects\n"
+        "for name in ('paper', 'neck', 'clipseg'):\n"
+        "    try: peer_subjects([name], [], 64, 1, neck=pathlib.Path(sys.argv[1]))\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, fake_neck], capture_output=True, text=True, check=True,
+        env={**os.environ, "SALGAN_EDGE_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        f"PeerUnavailableError {name}" for name in ("paper", "neck", "clipseg")
+    ]
+    assert all("is not installed: pip install 'salgan-edge[export]'" in line for line in lines)
 
 
 # CLIPSeg
@@ -276,7 +239,6 @@ def tiny_clipseg(tmp_path_factory):
 
 def test_clipseg_is_the_network_of_the_folder_and_exported_once(tiny_clipseg, monkeypatch, tmp_path):
     import torch
-    from salgan_edge.benchmarks.peers import clipseg
 
     folder, model = tiny_clipseg
     monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
@@ -292,7 +254,7 @@ def test_clipseg_is_the_network_of_the_folder_and_exported_once(tiny_clipseg, mo
     assert folder.name in peer.note
     assert peer.macs > 0
     assert sorted(file.suffix for file in (tmp_path / "peers").iterdir()) == [".json", ".onnx"]
-    monkeypatch.setattr(clipseg, "_model", None)
+    monkeypatch.setattr(networks, "clipseg_graph", None)
     again = one("clipseg", clipseg_folder=folder)
     np.testing.assert_array_equal(peer.run(), again.run())
     assert (again.macs, again.note) == (peer.macs, peer.note)
@@ -328,8 +290,8 @@ def test_clipseg_at_its_full_size(monkeypatch, tmp_path):
 # Files of the user's own
 
 
-def test_shapes_that_vary_are_filled_in(save):
-    file = save("Relu", {"x": (FLOAT, ["batch", 3, "height", "width"])})
+def test_shapes_that_vary_are_filled_in(save_graph):
+    file = save_graph("Relu", {"x": (FLOAT, ["batch", 3, "height", "width"])})
     peer = one(None, [f"mine={file}"])
     x = random_input("tensor(float)", (1, 3, 64, 64))
     np.testing.assert_array_equal(peer.run(), np.maximum(x, 0))
@@ -337,9 +299,9 @@ def test_shapes_that_vary_are_filled_in(save):
     assert peer.note == "net.onnx, random x 1x3x64x64"
 
 
-def test_shapes_can_be_given(save, onnx):
+def test_shapes_can_be_given(save_graph, onnx):
     weight = onnx.numpy_helper.from_array(np.ones((10, 7), np.float32), "w")
-    file = save("MatMul", {"a": (FLOAT, ["rows", "length"])}, ["rows", 7], weights=[weight])
+    file = save_graph("MatMul", {"a": (FLOAT, ["rows", "length"])}, ["rows", 7], weights=[weight])
     peer = one(None, [f"mine={file}:a=5x10"])
     sums = random_input("tensor(float)", (5, 10)).sum(1)
     np.testing.assert_allclose(peer.run(), np.repeat(sums[:, None], 7, 1), rtol=1e-4, atol=1e-5)
@@ -350,8 +312,8 @@ def test_shapes_can_be_given(save, onnx):
         one(None, [f"mine={file}"])
 
 
-def test_several_inputs_of_several_types(save):
-    file = save("Gather", {"table": (FLOAT, ["n", 4]), "ids": (INT64, ["m", "k"])}, None)
+def test_several_inputs_of_several_types(save_graph):
+    file = save_graph("Gather", {"table": (FLOAT, ["n", 4]), "ids": (INT64, ["m", "k"])}, None)
     peer = one(None, [f"mine={file}:table=2x4,ids=1x77"])
     assert peer.run().shape == (1, 77, 4)
 
@@ -370,9 +332,9 @@ def test_several_inputs_of_several_types(save):
         ("a={words}", "the input x is a tensor.string.; only tensors of numbers"),
     ],
 )
-def test_what_cannot_be_run_is_refused(text, message, save, tmp_path):
-    file = save("Relu", {"x": (FLOAT, ["batch", 3, 8, 8])})
-    words = save("Identity", {"x": (STRING, [1])}, [1], name="words.onnx", kind=STRING)
+def test_what_cannot_be_run_is_refused(text, message, save_graph, tmp_path):
+    file = save_graph("Relu", {"x": (FLOAT, ["batch", 3, 8, 8])})
+    words = save_graph("Identity", {"x": (STRING, [1])}, [1], name="words.onnx", kind=STRING)
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(file.read_bytes()[:40])
     with pytest.raises(InputError, match=message) as caught:
@@ -380,8 +342,8 @@ def test_what_cannot_be_run_is_refused(text, message, save, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_names_are_checked(save):
-    file = save("Relu", {"x": (FLOAT, [2])})
+def test_names_are_checked(save_graph):
+    file = save_graph("Relu", {"x": (FLOAT, [2])})
     with pytest.raises(InputError, match=f"'papre' is unknown: {', '.join(PEERS)} were expected"):
         peer_subjects(["papre"], [], 64, 1)
     with pytest.raises(InputError, match="two rows would be named 'a'"):
@@ -400,8 +362,6 @@ def test_names_are_checked(save):
     ],
 )
 def test_how_files_are_written(text, name, file, shapes, monkeypatch):
-    from pathlib import Path
-
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     assert UserGraph.parse(text) == UserGraph(name, Path(file), shapes)
 
@@ -426,8 +386,8 @@ def test_guessed_shapes(axes, shape):
 # Rows
 
 
-def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save):
-    file = save("Relu", {"x": (FLOAT, [2])})
+def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save_graph):
+    file = save_graph("Relu", {"x": (FLOAT, [2])})
     shares = []
     rows = peer_rows(
         tiny_bundle, ["neck", "spectral-residual"], [f"mine={file}"], (1, 2), neck=fake_neck, effort=FAST,
@@ -447,15 +407,13 @@ def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save):
     rate = 2 * neck.values["giga_macs"] / (neck.stats.median_ms / 1000)
     assert neck.values["gflop_per_second"] == pytest.approx(rate)
     assert neck.values["ceiling_percent"] is None  # without the matrix product
-    shown = to_text(rows)
+    shown = peers_text(rows)
     assert shown.count("generator / neck: ") == 2
     assert f"mine: {rows[-1].note}" in shown
 
 
 def test_share_of_the_ceiling(monkeypatch, tiny_bundle, fake_neck):
-    from salgan_edge.benchmarks.peers import ceiling
-
-    monkeypatch.setattr(ceiling.matmul_peer, "__defaults__", ((64,),))
+    monkeypatch.setattr(peer, "SIDES", (64,))
     rows = {
         row.name: row
         for row in peer_rows(tiny_bundle, ["neck", "matmul"], [], (1,), neck=fake_neck, effort=FAST)
@@ -488,29 +446,14 @@ def test_random_inputs_stay_the_same():
 # The command
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run ``python -m salgan_edge.benchmarks``: exit code, standard output, standard error."""
-    from salgan_edge.benchmarks import __main__ as module
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            module.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
-
-
-def test_peers_command(command, tiny_bundle, fake_neck, tmp_path, save, monkeypatch):
+def test_peers_command(tool, tiny_bundle, fake_neck, tmp_path, save_graph, monkeypatch):
     from salgan_edge.benchmarks import settings
     from salgan_edge.benchmarks.record import load
 
     monkeypatch.setattr(settings, "QUICK", FAST)
-    file = save("Relu", {"x": (FLOAT, [2])})
+    file = save_graph("Relu", {"x": (FLOAT, [2])})
     output = tmp_path / "out" / "peers.json"
-    code, out, err = command(
+    code, out, err = tool(
         "peers", "--bundle", tiny_bundle, "--peers", "neck,fine-grained", "--peer", f"mine={file}", "--neck", fake_neck,
         "--threads", "1", "--quick", "-o", output,
     )  # fmt: skip
@@ -524,74 +467,15 @@ def test_peers_command(command, tiny_bundle, fake_neck, tmp_path, save, monkeypa
     assert str(tmp_path) not in json.dumps(record.to_dict())
 
 
-def test_errors_of_the_command_are_one_line(command, tmp_path):
-    code, out, err = command("peers", "--peers", "none", "--peer", f"a={tmp_path / 'none.onnx'}")
-    assert (code, out) == (1, "")
-    assert err.startswith("error: --peer a=")
-    assert err.count("\n") == 1
-    code, _, err = command("peers", "--peers", "papre")
-    assert code == 2
-    assert "'papre' is unknown" in err
-    assert command("peers", "--peers", "none")[0] == 2
-    code, _, err = command("peers", "--peers", "matmul", "-o", tmp_path)
-    assert code == 1
-    assert "is a folder: give the name of a file" in err
-    assert command("peers", "--peers", "matmul", "--threads", "0")[0] == 2
+def test_errors_of_the_command_are_one_line(tool, tmp_path):
+    def fails(code, message, *arguments):
+        found, out, err = tool("peers", "--peers", *arguments)
+        assert (found, out) == (code, "")
+        assert message in err
+        assert code == 2 or (err.startswith("error: ") and err.count("\n") == 1)
 
-
-# What each part of the generator takes
-
-
-def test_cut_graphs_give_what_pytorch_has_there(onnx):
-    """The released generator's features, classes and map, from the cut graphs and from its PyTorch modules."""
-    torch = pytest.importorskip("torch")
-    from salgan_edge.benchmarks.parts import PARTS, cut_graphs
-    from salgan_edge.train import released
-    from salgan_edge.train.checkpoint import load_generator
-
-    from salgan_edge.bundle import Bundle
-    from salgan_edge.devices import Execution
-
-    assert tuple(cut_graphs(Bundle.open("default").read("generator.onnx"))) == PARTS
-    graphs = cut_graphs(Bundle.open("small").read("generator.onnx"))
-    assert tuple(graphs) == tuple(part for part in PARTS if part != "second backbone")
-    nodes = [len(onnx.load_from_string(graph).graph.node) for graph in graphs.values()]
-    assert nodes == sorted(set(nodes))
-    model, _ = load_generator(released.GENERATORS["small"])
-    photo = torch.from_numpy(random_photo(256))[None]
-    text = torch.from_numpy(random_texts(1, 512))[None]
-    with torch.inference_mode():
-        neck, logits = model.backbone(model.preprocess(photo))
-        expected = [*neck, *(torch.sigmoid(level) for level in logits)]
-        saliency = model(photo, text)
-
-    def outputs(part):
-        session = GraphSession(graphs[part], Execution("cpu", 1))
-        inputs = {"image": photo.numpy(), "text_embedding": text.numpy()}
-        given = {name: inputs[name] for name in session.inputs}
-        return [session.run(name, given) for name in session.outputs]
-
-    for found, wanted in zip(outputs("classes"), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=2e-4)
-    np.testing.assert_allclose(outputs(PARTS[-1])[0], saliency, atol=1e-4)
-    assert [found.shape[1] for found in outputs("trunk")] == [64, 80, 80, 80, 128]
-
-
-def test_parts_of_another_network_are_refused(save):
-    from salgan_edge.benchmarks.parts import cut_graphs
-
-    file = save("Relu", {"x": (FLOAT, [2])})
-    with pytest.raises(InputError, match="no edge generator in float32"):
-        cut_graphs(file.read_bytes())
-
-
-def test_parts_command(command, tiny_bundle, fake_neck):
-    from salgan_edge.benchmarks.parts import PARTS
-
-    code, out, err = command("parts", "--bundle", tiny_bundle, "--neck", fake_neck, "--runs", "1")
-    assert code == 0, err
-    lines = out.splitlines()
-    parts = [part for part in PARTS if part != "second backbone"]  # the tiny one has none
-    assert [line[:20].strip() for line in lines] == ["with", *parts]
-    milliseconds = [float(line.split()[-7]) for line in lines[1:]]
-    assert all(value > 0 for value in milliseconds)
+    fails(1, "--peer a=", "none", "--peer", f"a={tmp_path / 'none.onnx'}")
+    fails(2, "'papre' is unknown", "papre")
+    fails(2, "nothing to compare with", "none")
+    fails(1, "is a folder: give the name of a file", "matmul", "-o", tmp_path)
+    fails(2, "numbers from 1 to 1024", "matmul", "--threads", "0")

@@ -328,7 +328,7 @@ def saliency(response):
 def grids(predictor, image, texts):
     """What SaliencyPredictor enlarges to its maps."""
     vectors = predictor.embed(texts)
-    return predictor._generator.run("saliency", {"image": image[None], "text_embedding": vectors[None]})[0]
+    return predictor.generator.run("saliency", {"image": image[None], "text_embedding": vectors[None]})[0]
 
 
 def test_pipeline_is_the_predictor(server, predictor):

@@ -27,7 +27,6 @@ from salgan_edge.bundle import default_bundle
 from salgan_edge.metrics import cc
 from salgan_edge.verification.tolerance import tolerance_for
 
-ROOT = Path(__file__).parent.parent
 PHOTO = samples.path("coffee")
 
 # Name of each environment, what is installed in it beside the project, and the project's extra.
@@ -66,20 +65,6 @@ def checked(command, **options):
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    """The project as a wheel, built from a copy so that nothing is left in the checkout."""
-    folder = tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns(
-        ".*", "runs", "build", "dist", "*.egg-info", "__pycache__", "tests", "venv", "out", "bundle"
-    )
-    shutil.copytree(ROOT, folder / "source", ignore=ignored)
-    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
-    checked([*pip, "-w", folder, "./source"], cwd=folder)
-    (file,) = folder.glob("*.whl")
-    return file
-
-
-@pytest.fixture(scope="session")
 def environment(request, tmp_path_factory):
     """Folder of the virtual environment of a name; made when it is asked for the first time."""
     ready = os.environ.get("SALGAN_EDGE_WHEEL_ENVS")
@@ -92,7 +77,7 @@ def environment(request, tmp_path_factory):
             extra, packages = ENVIRONMENTS[name]
             made[name] = tmp_path_factory.mktemp(name) / "venv"
             venv.create(made[name], with_pip=True)
-            wheel = request.getfixturevalue("wheel")
+            wheel = request.getfixturevalue("wheel_file")
             for package in [f"salgan-edge{extra} @ {wheel.as_uri()}", *packages]:
                 checked([made[name] / "bin/pip", "install", "-q", package])
         return made[name]

@@ -1,19 +1,32 @@
-"""A bundle and its peers, timed in turn: rows of a record."""
+"""Peers by name and from files, timed in turn with a bundle: rows of a record."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING
 
-from salgan_edge.benchmarks.peers.choose import GENERATOR, OWN, TEXT_ENCODE, peer_subjects
-from salgan_edge.benchmarks.peers.graphs import macs_of
-from salgan_edge.benchmarks.peers.peer import Peer
+from salgan_edge.benchmarks.harness import Workload
+from salgan_edge.benchmarks.peers.networks import clipseg_peer, neck_peer, paper_peer
+from salgan_edge.benchmarks.peers.peer import (
+    CEILING,
+    GENERATOR,
+    OWN,
+    PEERS,
+    TEXT_ENCODE,
+    Peer,
+    PeerUnavailableError,
+    fine_grained_peer,
+    macs_of,
+    matmul_peer,
+    spectral_residual_peer,
+)
+from salgan_edge.benchmarks.peers.user_graph import UserGraph, user_peer
 from salgan_edge.benchmarks.record import Row
 from salgan_edge.benchmarks.settings import Effort
-from salgan_edge.benchmarks.stages import Workload
 
 from salgan_edge import contract
 from salgan_edge.devices import Execution
+from salgan_edge.errors import InputError
 from salgan_edge.timing import interleave, random_photo, ratio_interval
 
 if TYPE_CHECKING:
@@ -22,11 +35,64 @@ if TYPE_CHECKING:
 
     from salgan_edge.timing import Stats
 
-__all__ = ["CEILING", "peer_rows"]
-
-CEILING = "matmul"
+__all__ = ["peer_rows", "peer_subjects"]
 
 _log = logging.getLogger(__name__)
+
+
+def peer_subjects(
+    names: Sequence[str],
+    files: Sequence[str],
+    size: int,
+    threads: int,
+    *,
+    neck: Path | None = None,
+    clipseg_folder: Path | None = None,
+    tell: Callable[[str], object] = _log.warning,
+) -> list[Peer]:
+    """Peers that are ready to run; each has run once.
+
+    Args:
+        names: of `PEERS`, in any order; those that are not available are left out.
+        files: ONNX files of the user's own, ``name=file.onnx`` or ``name=file.onnx:input=1x3x224x224``.
+        size: side in pixels of the square photo for peers of any size; the paper's has 256, CLIPSeg 352.
+        threads: CPU threads of each.
+        neck: ``yolox_nano_coco.onnx``; looked for in ``../shared/weights`` where None.
+        clipseg_folder: `transformers` folder with CLIPSeg's weights; random ones where None.
+        tell: is given a line for each peer that is left out.
+
+    Raises:
+        InputError: an unknown name, a name that occurs twice, or a file that is no graph that can be run.
+        PeerUnavailableError: none of the peers asked for is available.
+    """
+    if unknown := [name for name in names if name not in PEERS]:
+        raise InputError(f"the peer {unknown[0]!r} is unknown: {', '.join(PEERS)} were expected")
+    graphs = [UserGraph.parse(text) for text in files]
+    labels = [*OWN, *dict.fromkeys(names), *(graph.name for graph in graphs)]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"two rows would be named {label!r}: give the file another name")
+    makers: dict[str, Callable[[], Peer]] = {
+        "paper": lambda: paper_peer(threads),
+        "neck": lambda: neck_peer(neck, size, threads),
+        "clipseg": lambda: clipseg_peer(clipseg_folder, threads),
+        "spectral-residual": lambda: spectral_residual_peer(size, threads),
+        "fine-grained": lambda: fine_grained_peer(size, threads),
+        "matmul": lambda: matmul_peer(threads),
+    }
+    peers: list[Peer] = []
+    missing: list[str] = []
+    for name in dict.fromkeys(names):
+        try:
+            peers.append(makers[name]())
+        except PeerUnavailableError as error:
+            missing.append(f"{name}: {error}")
+    peers += [user_peer(graph, size, threads) for graph in graphs]
+    if missing and not peers:
+        raise PeerUnavailableError("; ".join(missing))
+    for line in missing:
+        tell(f"left out, {line}")
+    return peers
 
 
 def peer_rows(

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from salgan_edge.benchmarks.peers.graphs import macs_of
-from salgan_edge.benchmarks.peers.peer import Peer
+from salgan_edge.benchmarks.peers.peer import Peer, macs_of
 
 from salgan_edge.devices import Execution
 from salgan_edge.errors import BundleFormatError, InputError

@@ -2,7 +2,7 @@
 
 They teach the generator to obey: the target is a Gaussian in each box of the named thing, plus a
 share of the photo's free-viewing map, since people told to look for a dog still look elsewhere.
-How wide and how large a share is measured on people: `salgan_edge.train.fit_targets`.
+How wide and how large a share is measured on people: `tools/fit_targets.py`.
 """
 
 from __future__ import annotations

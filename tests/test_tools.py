@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from salgan_edge.benchmarks import __main__ as command_line
-from salgan_edge.benchmarks import committed, settings
-from salgan_edge.benchmarks.figures import LIVE, LIVE_FPS, figures
-from salgan_edge.benchmarks.figures import to_text as figures_text
-from salgan_edge.benchmarks.gate import Check, better, checks, to_text
-from salgan_edge.benchmarks.machine import machine
-from salgan_edge.benchmarks.record import Record, Row, save, validate
+from salgan_edge.benchmarks import settings
+from salgan_edge.benchmarks.harness import AROUND, BARE, PREDICT, STREAM_OVERLAY
+from salgan_edge.benchmarks.live import LIVE, LIVE_FPS
+from salgan_edge.benchmarks.record import Record, Row, machine, save
 from salgan_edge.benchmarks.settings import Effort
-from salgan_edge.benchmarks.stages import AROUND, BARE, PREDICT, STREAM_OVERLAY
-from salgan_edge.benchmarks.table import END, START, filled, render_figures, render_speed, shown_number
 
+from salgan_edge import moved
 from salgan_edge.errors import InputError
 from salgan_edge.timing import Ratio, Stats
+from tools import gate
+from tools import record as committed
+from tools.gate import Check, better, checks, figures, figures_text
+from tools.record import problems
+from tools.table import END, START, filled, render_figures, render_speed, shown_number
 
 README = Path(__file__).parent.parent / "README.md"
+TOOLS = README.parent / "tools"
 
 
 def timed(milliseconds):
@@ -64,30 +67,10 @@ def made_up(neck=1.4, paper=60.0, prompts=1.7, predict=1.2, name="2-core-amd-epy
         Row("end_to_end", LIVE, {"threads": 2, **vga, "device": "cpu"},
             values={"frames_per_second": 200.0, "neck_ms": 2.5, LIVE_FPS: 61.0}),
     ]  # fmt: skip
-    where = {
-        **machine(),
-        "name": name,
-        "cpu": "AMD EPYC",
-        "allowed_cpus": 2,
-        "architecture": "x86_64",
-        **facts,
-    }
+    known = {"name": name, "cpu": "AMD EPYC", "allowed_cpus": 2, "architecture": "x86_64"}
+    where = {**machine(), **known, **facts}
     asked = {"threads": [1, 2], "peers": ["neck", "paper", "matmul"]}
     return Record(where, asked, [], rows, "2026-11-25T12:00:00Z", 100.0, tool)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run ``python -m salgan_edge.benchmarks``: exit code, standard output, standard error."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            command_line.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -96,10 +79,6 @@ def results(tmp_path):
     record = made_up()
     save(record, committed.place_of(record, tmp_path / "results"))
     return tmp_path / "results"
-
-
-def test_made_up_record_is_valid():
-    assert validate(made_up().to_dict()) == []
 
 
 # The gate
@@ -163,65 +142,58 @@ def test_the_lower_of_two_measurements_counts():
     assert len(found) == len(first)
 
 
-def test_text_of_the_gate():
-    text = to_text(checks(made_up(), made_up(neck=1.8)))
-    (line,) = [line for line in text.splitlines() if line.startswith("generator, 1 thread / neck")]
-    assert line.split()[-1] == "worse"
-    assert "1.4" in line
-    assert "1.8" in line
-    assert "2 worse and 0 better by more than 15%" in text  # the text encoder by the neck too
-    assert all(len(line) <= 100 for line in text.splitlines())
-
-
-def test_gate_passes_and_fails(run, results, tmp_path):
+def test_gate_passes_and_fails(tool, results, tmp_path):
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     save(made_up(neck=1.45), good)
     save(made_up(predict=1.5, neck=1.45), bad)
-    code, out, err = run("gate", "--measured", good, "--results", results)
+    code, out, err = tool("gate", "--measured", good, "--results", results)
     assert code == 0, err
     assert "0 worse" in out
     assert "committed: salgan-edge 1.2.0, 2-core-amd-epyc, 2026-11-25" in err
-    code, out, _ = run("gate", "--measured", bad, "--results", results)
+    code, out, _ = tool("gate", "--measured", bad, "--results", results)
     assert code == 1
-    assert "1 worse" in out
-    assert run("gate", "--measured", bad, "--results", results, "--tolerance", "0.3")[0] == 0
+    assert "1 worse and 0 better by more than 15%" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("predict, 2 threads, 640x480 /")]
+    assert line.split()[-4:] == ["1.2", "1.5", "1.49-1.51", "worse"]
+    assert all(len(line) <= 100 for line in out.splitlines())
+    assert tool("gate", "--measured", bad, "--results", results, "--tolerance", "0.3")[0] == 0
 
 
-def test_gate_measures_twice_what_is_worse(run, results, monkeypatch):
+def test_gate_measures_twice_what_is_worse(tool, results, monkeypatch):
     asked = []
 
     def measure(wanted, *_, **__):
         asked.append(wanted)
         return made_up(neck=9.0 if len(asked) == 1 else 1.4)
 
-    monkeypatch.setattr(command_line, "_measure", measure)
-    code, out, err = run("gate", "--results", results)
+    monkeypatch.setattr(gate, "measured", measure)
+    code, out, err = tool("gate", "--results", results)
     assert code == 0, err
     assert "measuring again" in err
     assert "0 worse" in out
     assert [one.groups for one in asked] == [("end_to_end", "prompts", "peer"), ("peer",)]
     assert asked[0].devices == ("cpu",)
-    monkeypatch.setattr(command_line, "_measure", lambda *_, **__: made_up(neck=9.0))
-    assert run("gate", "--results", results)[0] == 1
+    monkeypatch.setattr(gate, "measured", lambda *_, **__: made_up(neck=9.0))
+    assert tool("gate", "--results", results)[0] == 1
 
 
-def test_gate_without_anything_to_compare(run, results, tmp_path):
-    code, _, err = run("gate", "--results", tmp_path / "none")
+def test_gate_without_anything_to_compare(tool, results, tmp_path):
+    code, _, err = tool("gate", "--results", tmp_path / "none")
     assert code == 1
     assert err.startswith("error: no results are committed")
     empty = tmp_path / "empty.json"
     save(replace(made_up(), rows=[]), empty)
-    code, out, err = run("gate", "--measured", empty, "--results", results)
+    code, out, err = tool("gate", "--measured", empty, "--results", results)
     assert (code, out) == (1, "")
     assert "error: nothing that both have" in err
 
 
-def test_gate_really_measures(run, tiny_bundle, tmp_path, monkeypatch):
+def test_gate_really_measures(tool, tiny_bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(
         settings, "QUICK", Effort(min_runs=1, min_seconds=0.01, min_blocks=2, max_seconds=1.0)
     )
     taken = tmp_path / "now.json"
-    code, _, err = run(
+    code, _, err = tool(
         "peers", "-b", tiny_bundle, "--peers", "spectral-residual", "--threads", "1", "--quick", "-o", taken
     )
     assert code == 0, err
@@ -229,16 +201,9 @@ def test_gate_really_measures(run, tiny_bundle, tmp_path, monkeypatch):
     row = replace(peer_row("generator", 1.0), ratios={"spectral-residual": Ratio(1e6, 0.9e6, 1.1e6)})
     place = committed.place_of(record, tmp_path / "results")
     save(replace(record, rows=[row], settings={"threads": [1]}), place)
-    code, out, _ = run(
-        "gate",
-        "-b",
-        tiny_bundle,
-        "--quick",
-        "--peers",
-        "spectral-residual",
-        "--results",
-        tmp_path / "results",
-    )
+    code, out, _ = tool(
+        "gate", "-b", tiny_bundle, "--quick", "--peers", "spectral-residual", "--results", tmp_path / "results"
+    )  # fmt: skip
     assert code == 0
     assert "0 worse and 1 better" in out
 
@@ -248,19 +213,16 @@ def test_gate_really_measures(run, tiny_bundle, tmp_path, monkeypatch):
 
 def test_nearest_machine(tmp_path):
     here = made_up().machine
-    for name, cpu, cpus, tool in (
-        ("2-core-amd-epyc", "AMD EPYC", 2, "1.1.0"),
-        ("2-core-amd-epyc", "AMD EPYC", 2, "1.10.0"),
-        ("2-core-amd-epyc", "AMD EPYC", 2, "1.9.0"),
-        ("8-core-amd-epyc", "AMD EPYC", 8, "1.10.0"),
-        ("4-core-intel", "Intel", 4, "1.10.0"),
+    for name, cpu, cpus, version, architecture in (
+        ("2-core-amd-epyc", "AMD EPYC", 2, "1.1.0", "x86_64"),
+        ("2-core-amd-epyc", "AMD EPYC", 2, "1.10.0", "x86_64"),
+        ("2-core-amd-epyc", "AMD EPYC", 2, "1.9.0", "x86_64"),
+        ("8-core-amd-epyc", "AMD EPYC", 8, "1.10.0", "x86_64"),
+        ("4-core-intel", "Intel", 4, "1.10.0", "x86_64"),
+        ("4-core-cortex-a76", "Cortex-A76", 4, "1.1.0", "aarch64"),
     ):
-        record = made_up(name=name, cpu=cpu, allowed_cpus=cpus, tool=tool)
+        record = made_up(name=name, cpu=cpu, allowed_cpus=cpus, tool=version, architecture=architecture)
         save(record, committed.place_of(record, tmp_path))
-    arm = made_up(
-        name="4-core-cortex-a76", cpu="Cortex-A76", allowed_cpus=4, architecture="aarch64", tool="1.1.0"
-    )
-    save(arm, committed.place_of(arm, tmp_path))
 
     def found(**facts):
         record = committed.nearest({**here, **facts}, tmp_path)
@@ -269,9 +231,8 @@ def test_nearest_machine(tmp_path):
     assert found() == ("2-core-amd-epyc", "1.10.0")
     assert found(name="6-core-amd-epyc", allowed_cpus=6) == ("8-core-amd-epyc", "1.10.0")
     assert found(name="3-core-amd-ryzen", cpu="AMD Ryzen", allowed_cpus=4) == ("4-core-intel", "1.10.0")
-    assert (
-        found(name="1-core-arm", cpu="ARM", allowed_cpus=2, architecture="aarch64")[0] == "4-core-cortex-a76"
-    )
+    arm = found(name="1-core-arm", cpu="ARM", allowed_cpus=2, architecture="aarch64")
+    assert arm == ("4-core-cortex-a76", "1.1.0")
     assert [record.machine["name"] for record in committed.newest(tmp_path)] == [
         "2-core-amd-epyc", "4-core-intel", "8-core-amd-epyc",
     ]  # fmt: skip
@@ -305,7 +266,7 @@ def committed_paths():
 @pytest.mark.parametrize("file", committed_paths(), ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_committed_results_keep_to_the_schema_and_their_names(file):
     raw = json.loads(file.read_text(encoding="utf-8"))
-    assert validate(raw) == []
+    assert problems(raw) == []
     record = Record.from_dict(raw)
     assert committed.place_of(record) == file
     assert not record.settings.get("quick"), "taken with --quick: too few runs to be committed"
@@ -340,12 +301,12 @@ def test_figures_that_were_not_measured():
     assert "0 of 10 are reached" in figures_text(found)
 
 
-def test_figures_command(run, tmp_path):
+def test_figures_command(tool, tmp_path):
     taken = tmp_path / "now.json"
     entry = json.loads(committed_paths()[0].read_text(encoding="utf-8"))["bundles"][0]
     small = [{**entry, "name": "clip-salgan-edge-small"}]
     save(replace(made_up(), bundles=small), taken)
-    code, out, _ = run("gate", "--figures", "--measured", taken)
+    code, out, _ = tool("gate", "--figures", "--measured", taken)
     assert code == 1
     assert "9 of 11 are reached" in out
     lines = [line for line in out.splitlines() if line.endswith("missed")]
@@ -359,43 +320,13 @@ def test_figures_command(run, tmp_path):
     ]
     rows.append(peer_row("generator", 2.0, 2, neck=1.5))
     save(replace(made_up(), rows=rows, bundles=small), taken)
-    code, out, _ = run("gate", "--figures", "--measured", taken)
+    code, out, _ = tool("gate", "--figures", "--measured", taken)
     assert code == 0
     assert "11 of 11 are reached" in out
     save(replace(made_up(), rows=rows[1:]), taken)
-    code, out, _ = run("gate", "--figures", "--measured", taken)
+    code, out, _ = tool("gate", "--figures", "--measured", taken)
     assert code == 1
     assert "not measured" in out
-
-
-def test_live_row_is_scaled_by_the_neck(monkeypatch):
-    import numpy as np
-    from salgan_edge.benchmarks import live_row as module
-    from salgan_edge.benchmarks.peers.peer import Peer
-
-    from salgan_edge.bundle import default_bundle
-
-    rates = iter([1.0, 300.0, 500.0, 400.0])
-    times = iter([9.9, 2.0, 2.0, 4.1])
-    monkeypatch.setattr(module, "stream_rates", lambda *_: {"fps": next(rates)})
-    monkeypatch.setattr(module, "neck_peer", lambda *_: Peer("neck", lambda: np.empty(0), "", None))
-    current = 0.0
-
-    def milliseconds(_):
-        nonlocal current
-        milliseconds.calls += 1
-        if milliseconds.calls % 20 == 1:
-            current = next(times)
-        return current
-
-    milliseconds.calls = 0
-    monkeypatch.setattr(module, "_milliseconds", milliseconds)
-    row = module.live_row(default_bundle(), rounds=3, threads=1)
-    assert row.values["frames_per_second"] == 400
-    assert row.values["neck_ms"] == 2.0
-    # Of 600, 1000 and 1640 by 8.2.
-    assert row.values[LIVE_FPS] == pytest.approx(1000 / 8.2)
-    assert validate(replace(made_up(), rows=[row]).to_dict()) == []
 
 
 # Tables
@@ -438,13 +369,8 @@ def test_numbers(value, shown):
 
 
 def test_tables_are_written_between_their_markers():
-    parts = [
-        START.format(kind="figures"),
-        END.format(kind="figures"),
-        START.format(kind="table"),
-        "outdated\n",
-        END.format(kind="table"),
-    ]
+    marks = [mark.format(kind=kind) for kind in ("figures", "table") for mark in (START, END)]
+    parts = [*marks[:3], "outdated\n", marks[3]]
     text = "before\n{}\n{}\nbetween\n{}\n{}{}\nafter\n".format(*parts)
     other = made_up(name="4-core-arm", cpu="Cortex-A76")
     new = filled(text, [made_up(), other])
@@ -462,15 +388,15 @@ def test_tables_are_written_between_their_markers():
         filled(parts[2], [made_up()])
 
 
-def test_table_command(run, results, tmp_path):
+def test_table_command(tool, results, tmp_path):
     file = tmp_path / "page.md"
     file.write_text(f"{START.format(kind='table')}\n{END.format(kind='table')}\n")
-    assert run("table", file, "--results", results, "--check")[0] == 1
+    assert tool("table", file, "--results", results, "--check")[0] == 1
     assert "AMD EPYC" not in file.read_text()
-    assert run("table", file, "--results", results)[0] == 0
+    assert tool("table", file, "--results", results)[0] == 0
     assert render_speed(made_up()) in file.read_text()
-    assert run("table", file, "--results", results, "--check")[0] == 0
-    code, _, err = run("table", tmp_path / "none.md", "--results", results)
+    assert tool("table", file, "--results", results, "--check")[0] == 0
+    code, _, err = tool("table", tmp_path / "none.md", "--results", results)
     assert code == 1
     assert err.startswith("error: cannot read")
 
@@ -480,4 +406,45 @@ def test_readme_has_the_newest_results():
     if not records:
         pytest.skip("no results are committed")
     text = README.read_text(encoding="utf-8")
-    assert filled(text, records) == text, "python -m salgan_edge.benchmarks table"
+    assert filled(text, records) == text, "python -m tools table"
+
+
+# The command line
+
+
+def test_help_lists_every_tool(tool):
+    code, out, _ = tool("--help")
+    assert code == 0
+    assert tool() == (code, out, "")
+    files = {file.stem.replace("_", "-") for file in TOOLS.glob("*.py")}
+    listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ")}
+    assert listed == files - {"--init--", "--main--", "golden", "measuring"}
+    code, _, err = tool("bake")
+    assert code == 2
+    assert "'bake' is unknown: record, gate" in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["salgan_edge.benchmarks", "gate"], "tools gate"),
+        (["salgan_edge.benchmarks"], "tools"),
+        (["salgan_edge.train.fit_targets"], "tools fit-targets"),
+    ],
+)
+def test_old_names_work_in_a_checkout(old, new, tmp_path):
+    command = [sys.executable, "-m", *old, "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"note: python -m {' '.join(old)} is now python -m {new}, run in the clone")
+    assert done.stderr.count("\n") == 1
+    assert f"Usage: python -m {new} " in done.stdout
+
+
+def test_old_names_of_an_installed_package_name_the_repository(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(moved, "__file__", str(tmp_path / "salgan_edge" / "moved.py"))
+    with pytest.raises(SystemExit) as stop:
+        moved.run_tool("python -m salgan_edge.train.annotate", "annotate", [])
+    assert stop.value.code == 1
+    told = "python -m salgan_edge.train.annotate is now python -m tools annotate in a clone of the repository: it is not installed"
+    assert capsys.readouterr().err == f"error: {told}\n"

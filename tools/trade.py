@@ -11,16 +11,18 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from salgan_edge.benchmarks.peers.graphs import needs_export
+import typer
 from salgan_edge.benchmarks.peers.networks import neck_peer
+from salgan_edge.benchmarks.peers.peer import needs_export
 
 from salgan_edge import contract
 from salgan_edge.devices import Execution
 from salgan_edge.errors import InputError
 from salgan_edge.session import GraphSession
 from salgan_edge.timing import Ratio, Stats, interleave, random_photo, random_texts, ratio_interval
+from tools.measuring import NeckOption, RunsOption, ThreadsOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from salgan_edge.train.networks.edge import EdgeGenerator
     from salgan_edge.train.networks.paper import PaperGenerator
 
-__all__ = ["Candidate", "Row", "measure_trade", "to_markdown"]
+__all__ = ["Candidate", "Row", "main", "measure_trade", "to_markdown"]
 
 _NECK_SIDE = 256
 _COLUMNS = ("all", "whole", "nonsalient", "guide", "noun", "attr", "rel")
@@ -207,3 +209,25 @@ def _run(name: str, graph: bytes, size: int, threads: int) -> Callable[[], objec
         contract.TEXT_EMBEDDING: random_texts(1, 512)[None],
     }
     return lambda: session.run(contract.SALIENCY, given)
+
+
+def main(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="[NAME=]CHECKPOINT[@SIZE[@EYE_SCALE]]...", help="One row each.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder that holds sjtu_tis and phrases.")],
+    text_encoder: Annotated[Path | None, typer.Option(help="Default: the released one.")] = None,
+    neck: NeckOption = None,
+    threads: ThreadsOption = 1,
+    runs: RunsOption = 200,
+) -> None:
+    """What accuracy costs: generators scored on validation photos and timed in turn, as a Markdown table."""
+    try:
+        candidates = [Candidate.parse(spec) for spec in checkpoints]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    rows = measure_trade(
+        candidates, data, text_encoder, neck=neck, threads=threads, runs=runs,
+        progress=lambda text: typer.echo(text, err=True),
+    )  # fmt: skip
+    typer.echo(to_markdown(rows))

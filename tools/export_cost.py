@@ -1,4 +1,4 @@
-"""``python -m salgan_edge.benchmarks.export_cost``: time and memory that an export takes.
+"""Time and memory that an export takes.
 
 The export runs in a process of its own, so that its peak is its own.
 """
@@ -15,24 +15,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from salgan_edge.benchmarks.machine import machine
+from salgan_edge.benchmarks.record import machine
 
+from salgan_edge.errors import ExportError
 from salgan_edge.files import writing
 
-__all__ = ["measure"]
+__all__ = ["main", "measure"]
 
 
 def measure(arguments: list[str]) -> dict[str, float]:
     """Seconds, CPU seconds and the largest memory in bytes of ``salgan-edge export`` with `arguments`.
 
     Raises:
-        subprocess.CalledProcessError: the export failed.
+        ExportError: the export failed; it has said why.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "salgan_edge", "export", "--output", str(Path(folder) / "bundle")]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run([*command, *arguments], check=True)  # noqa: S603 - this package's own command
+        done = subprocess.run([*command, *arguments], check=False)  # noqa: S603 - this package's own command
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != 0:
+        raise ExportError(f"the export ended with exit code {done.returncode}: nothing was measured")
     # The largest child so far; kilobytes on Linux, bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return {
@@ -59,7 +62,3 @@ def main(
             temporary.write_text(
                 json.dumps({"machine": machine(), **cost}, indent=2) + "\n", encoding="utf-8"
             )
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,31 +1,100 @@
-"""Measures what is committed: a bundle in all respects, its peers, and the live loop."""
+"""What several tools share: their options, and measuring peers and the live loop beside all that `salgan-edge benchmark` measures."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from salgan_edge.benchmarks.live_row import live_row
-from salgan_edge.benchmarks.machine import machine
-from salgan_edge.benchmarks.peers.peer import PeerUnavailableError
+import typer
+from salgan_edge.benchmarks.harness import measure
+from salgan_edge.benchmarks.live import live_row
+from salgan_edge.benchmarks.peers import PeerUnavailableError
 from salgan_edge.benchmarks.peers.rows import peer_rows
-from salgan_edge.benchmarks.record import Record, bundle_entry
-from salgan_edge.benchmarks.sweeps import measure
+from salgan_edge.benchmarks.record import Record, bundle_entry, machine
+from salgan_edge.benchmarks.report import progress_line
+from salgan_edge.benchmarks.settings import OptionError, Settings
 
 from salgan_edge.bundle import Bundle
+from salgan_edge.console import one_line_warnings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from salgan_edge.benchmarks.settings import Settings
+__all__ = [
+    "BundleOption",
+    "ClipsegOption",
+    "NeckOption",
+    "PeersOption",
+    "QuickOption",
+    "RunsOption",
+    "ThreadsOption",
+    "cpu_settings",
+    "measure_whole",
+    "measured",
+]
 
-__all__ = ["measure_whole"]
+BundleOption = Annotated[Path | None, typer.Option("--bundle", "-b", help="Default: the embedded one.")]
+NeckOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="yolox_nano_coco.onnx; looked for in ../shared/weights by default."),
+]
+ClipsegOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="transformers folder with CLIPSeg's weights; random ones by default."
+    ),
+]
+PeersOption = Annotated[
+    str,
+    typer.Option(
+        "--peers",
+        metavar="NAME,...",
+        help="paper, neck, clipseg, spectral-residual, fine-grained, matmul, all or none.",
+    ),
+]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Few runs: for a first look, not for a result.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+RunsOption = Annotated[int, typer.Option(min=1, help="Of each graph at least.")]
 
 _PEER_SECONDS = 120.0
 """For one number of threads, at most: CLIPSeg takes half a second a run."""
+
+
+def cpu_settings(
+    bundle: Path | None,
+    groups: Sequence[str],
+    peers: str,
+    *,
+    peer_files: Sequence[str] = (),
+    threads: str | None = None,
+    quick: bool = False,
+) -> Settings:
+    """What the options say, on the CPU.
+
+    Raises:
+        typer.BadParameter: they cannot be understood.
+    """
+    try:
+        return Settings.parse(
+            [bundle] if bundle else [], ("cpu",), only=groups, peers=peers, peer_files=peer_files, threads=threads,
+            quick=quick,
+        )  # fmt: skip
+    except OptionError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from error
+
+
+def measured(
+    settings: Settings, neck: Path | None = None, clipseg_folder: Path | None = None, *, live: bool = False
+) -> Record:
+    """Like `measure_whole`; notes and progress go to standard error."""
+    with one_line_warnings(), progress_line() as progress:
+        return measure_whole(
+            settings, neck=neck, clipseg_folder=clipseg_folder, live=live, progress=progress,
+            tell=lambda line: typer.echo(f"note: {line}", err=True),
+        )  # fmt: skip
 
 
 def measure_whole(

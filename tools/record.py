@@ -1,23 +1,61 @@
-"""Results that are kept with the code: ``results/<version>/<machine>.json``."""
+"""Results that are kept with the code, ``benchmarks/results/<version>/<machine>.json``: measured, found again, and checked.
+
+They keep to ``benchmarks/results/schema.json``.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from salgan_edge.benchmarks.record import Record, load
+import jsonschema
+import typer
+from salgan_edge.benchmarks.record import Record, check_place, load, save
+from salgan_edge.benchmarks.report import peers_text
 
 from salgan_edge.errors import InputError
+from tools.measuring import (
+    BundleOption,
+    ClipsegOption,
+    NeckOption,
+    PeersOption,
+    QuickOption,
+    cpu_settings,
+    measured,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DEFAULT_NAME", "RESULTS", "committed_files", "nearest", "newest", "place_of"]
+__all__ = [
+    "DEFAULT_NAME",
+    "RESULTS",
+    "SCHEMA",
+    "committed_files",
+    "main",
+    "nearest",
+    "newest",
+    "place_of",
+    "problems",
+]
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+SCHEMA = RESULTS / "schema.json"
 DEFAULT_NAME = "clip-salgan-edge"
 """What the manifest of the embedded default bundle calls it."""
+
+
+@functools.cache
+def _validator() -> Any:
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def problems(record: Mapping[str, Any]) -> list[str]:
+    """What breaks the schema, a line each, with its place; nothing where all is well."""
+    return [f"{error.json_path}: {error.message}" for error in _validator().iter_errors(record)]
 
 
 def place_of(record: Record, folder: Path = RESULTS) -> Path:
@@ -53,7 +91,7 @@ def nearest(machine: Mapping[str, Any], folder: Path = RESULTS, name: str = DEFA
     and the instruction sets.
 
     Args:
-        machine: of `salgan_edge.benchmarks.machine.machine`.
+        machine: of `salgan_edge.benchmarks.record.machine`.
         folder: where results are kept.
         name: of the bundle, as its manifest has it.
 
@@ -62,9 +100,7 @@ def nearest(machine: Mapping[str, Any], folder: Path = RESULTS, name: str = DEFA
     """
     records = [load(file) for files in committed_files(folder).values() for file in files]
     if not records:
-        raise InputError(
-            "no results are committed: make them on a quiet machine with python -m salgan_edge.benchmarks record"
-        )
+        raise InputError("no results are committed: make them on a quiet machine with python -m tools record")
     # The first of equals, hence of the newest version.
     return min(
         records,
@@ -89,3 +125,30 @@ def _version_order(version: str) -> tuple[tuple[int, ...], bool, str]:
     numbers = tuple(int(number) for number in release[0].split(".")) if release else ()
     rest = version[len(release[0]) :] if release else version
     return numbers, not rest or rest.startswith("+"), rest
+
+
+def main(
+    bundle: BundleOption = None,
+    names: PeersOption = "all",
+    neck: NeckOption = None,
+    clipseg: ClipsegOption = None,
+    quick: QuickOption = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Default: benchmarks/results/VERSION/MACHINE.json."
+        ),
+    ] = None,
+) -> None:
+    """Measure all that is committed, in some minutes. Nothing else should run meanwhile."""
+    from tools.gate import figures, figures_text  # noqa: PLC0415 - the gate reads what is committed
+
+    check_place(output)
+    found = measured(cpu_settings(bundle, (), names, quick=quick), neck, clipseg, live=True)
+    assert not (wrong := problems(found.to_dict())), wrong
+    typer.echo(peers_text([row for row in found.rows if row.group == "peer"]))
+    typer.echo("")
+    typer.echo(figures_text(figures(found)))
+    place = output or place_of(found)
+    save(found, place)
+    typer.echo(str(place), err=True)

@@ -9,15 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from salgan_edge.benchmarks.peers.graphs import needs_export
+import typer
 from salgan_edge.benchmarks.peers.networks import neck_peer
-from salgan_edge.benchmarks.peers.peer import PeerUnavailableError
+from salgan_edge.benchmarks.peers.peer import PeerUnavailableError, needs_export
+from salgan_edge.benchmarks.report import table
 
 from salgan_edge import contract
+from salgan_edge.bundle import Bundle, default_bundle
 from salgan_edge.devices import Execution
 from salgan_edge.errors import InputError
 from salgan_edge.session import GraphSession
 from salgan_edge.timing import Ratio, Stats, interleave, random_photo, random_texts, ratio_interval
+from tools.measuring import BundleOption, NeckOption, RunsOption, ThreadsOption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
-    from salgan_edge.bundle import Bundle
-
-__all__ = ["PARTS", "Part", "cut_graphs", "measure_parts", "to_text"]
+__all__ = ["PARTS", "Part", "cut_graphs", "main", "measure_parts", "to_text"]
 
 PARTS = (
     "photo to pixels",
@@ -167,15 +168,25 @@ def _run(name: str, graph: bytes, inputs: dict[str, npt.NDArray[Any]], threads: 
 
 def to_text(parts: list[Part]) -> str:
     """A table of what each part adds."""
-    lines = [f"{'with':<20}{'ms':>8}{'added':>8}{'by the neck':>14}{'added':>8}   95 % interval"]
+    rows = []
     before, ratio_before = 0.0, 0.0
     for part in parts:
         median = part.stats.median_ms
-        line = f"{part.name:<20}{median:>8.3f}{median - before:>8.3f}"
-        if part.by_neck is not None:
-            ratio = part.by_neck
-            line += f"{ratio.ratio:>14.3f}{ratio.ratio - ratio_before:>8.3f}   {ratio.low:.3f} to {ratio.high:.3f}"
+        cells = [part.name, f"{median:.3f}", f"{median - before:.3f}"]
+        if ratio := part.by_neck:
+            cells += [
+                f"{ratio.ratio:.3f}",
+                f"{ratio.ratio - ratio_before:.3f}",
+                f"{ratio.low:.3f} to {ratio.high:.3f}",
+            ]
             ratio_before = ratio.ratio
-        lines.append(line)
+        rows.append(cells)
         before = median
-    return "\n".join(lines)
+    return table(["with", "ms", "added", "by the neck", "added", "95 % interval"], rows, least=(20, 7, 7))
+
+
+def main(
+    bundle: BundleOption = None, neck: NeckOption = None, threads: ThreadsOption = 1, runs: RunsOption = 200
+) -> None:
+    """What each part of the edge generator takes: its graph cut off after each, timed in turn."""
+    typer.echo(to_text(measure_parts(Bundle.open(bundle or default_bundle()), threads, neck, runs)))

@@ -1,25 +1,32 @@
-"""Writes pysaliency.json: values of saliency metrics by an independent implementation.
+"""Writes the values that tests compare with: ``tests/golden/pysaliency.json`` and ``spectral_residual.json``.
 
-pysaliency 0.2.22 needs older packages than this project, so it has an environment of its own::
+Both are made by other packages, which do not fit beside this one, so each has an environment of its own.
+
+Saliency metrics by an independent implementation; pysaliency needs older packages than this project (torch is imported, not used)::
 
     python3 -m venv oracle && oracle/bin/pip install "numpy<2.4" "setuptools<81" torch "pysaliency==0.2.22"
-    oracle/bin/python tests/golden/make_pysaliency.py
+    oracle/bin/python -m tools.golden pysaliency
 
-(torch is imported by pysaliency, not used.) Maps and fixations are made by `case`, which
-tests/test_metrics.py imports, so the file holds the values alone. numpy promises the same numbers
-from the same seed only for one generator and stream of versions; should they ever differ, the sums
-in the file tell, and the script is run again.
+OpenCV's own spectral residual of a made-up photo; ``cv2.saliency`` is in opencv-contrib-python alone, which overwrites opencv-python::
+
+    python3 -m venv contrib && contrib/bin/pip install opencv-contrib-python
+    contrib/bin/python -m tools.golden spectral_residual
+
+Inputs are made by `case` and `photo`, which the tests import, so the files hold the values alone. numpy promises the same numbers from the
+same seed only for one generator and stream of versions; should they ever differ, the sums in the file tell, and this is run again.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 SHAPE = (24, 32)
 CASES = ("smooth", "smooth, repeated fixations", "few levels", "zeros", "one fixation")
 
@@ -66,15 +73,15 @@ def case(name: str) -> Case:
 
 
 def points(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of every fixation, repeated as often as it was made."""
+    """X and y of every fixation, repeated as often as it was made."""
     y, x = np.nonzero(counts)
     return np.repeat(x, counts[y, x]), np.repeat(y, counts[y, x])
 
 
 def values(name: str) -> dict[str, float]:
     """What pysaliency says to a case."""
-    import pysaliency  # here, because the tests import this file without it
-    from pysaliency.metrics import CC, NSS, SIM, MIT_KLDiv
+    import pysaliency  # noqa: PLC0415 - the tests import this file without it
+    from pysaliency.metrics import CC, NSS, SIM, MIT_KLDiv  # noqa: PLC0415
 
     made = case(name)
     stimuli = pysaliency.Stimuli([np.zeros((*SHAPE, 3))])
@@ -111,13 +118,39 @@ def values(name: str) -> dict[str, float]:
     return {metric: float(value) for metric, value in told.items() if np.isfinite(value)}
 
 
-def main() -> None:
-    """Write the file beside this one."""
+def photo() -> np.ndarray:
+    """RGB uint8 (64, 64, 3): a gradient with noise, a disc and a bar.
+
+    It has the size at which the method works, so that no resizing of the result comes in between.
+    """
+    random = np.random.Generator(np.random.PCG64(0))
+    rows, columns = np.mgrid[:64, :64]
+    pixels = np.stack([rows * 2, columns * 2, rows + columns], axis=-1) + random.integers(0, 40, (64, 64, 3))
+    pixels[(rows - 20) ** 2 + (columns - 44) ** 2 < 36] = (250, 220, 30)
+    pixels[48:52, 8:30] = (10, 20, 120)
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def spectral_residual() -> dict[str, object]:
+    """OpenCV's map of the photo: every fourth pixel of every fourth row."""
+    import cv2  # noqa: PLC0415 - the tests have an OpenCV that lacks the module
+
+    method = cv2.saliency.StaticSaliencySpectralResidual_create()
+    done, values = method.computeSaliency(cv2.cvtColor(photo(), cv2.COLOR_RGB2BGR))
+    assert done
+    rows = [[round(float(value), 6) for value in row] for row in values[::4, ::4]]
+    return {"opencv": cv2.__version__, "saliency": rows}
+
+
+def main(name: str) -> None:
+    """Write the file of a name."""
     warnings.simplefilter("ignore")
-    table = {name: values(name) for name in CASES}
-    path = Path(__file__).with_name("pysaliency.json")
-    path.write_text(json.dumps(table, indent=1) + "\n")
+    if name == "pysaliency":
+        text = json.dumps({case: values(case) for case in CASES}, indent=1)
+    else:
+        text = json.dumps(spectral_residual())
+    (GOLDEN / f"{name}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -1,26 +1,30 @@
-"""Tables for people, made of committed results: `python -m salgan_edge.benchmarks table` writes them."""
+"""Tables for people, made of committed results: ``python -m tools table`` writes them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from salgan_edge.benchmarks.figures import figures
-from salgan_edge.benchmarks.peers.choose import GENERATOR, TEXT_ENCODE
-from salgan_edge.benchmarks.peers.rows import CEILING
+import typer
+from salgan_edge.benchmarks.peers.peer import CEILING, GENERATOR, TEXT_ENCODE
 
 from salgan_edge.errors import InputError
+from salgan_edge.files import writing
+from tools.gate import figures
+from tools.record import RESULTS, newest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from salgan_edge.benchmarks.record import Record, Row
 
-__all__ = ["END", "START", "filled", "render_figures", "render_speed", "shown_number"]
+__all__ = ["END", "START", "filled", "main", "render_figures", "render_speed", "shown_number"]
 
-START = "<!-- benchmark {kind}: written by python -m salgan_edge.benchmarks table -->"
+START = "<!-- benchmark {kind}: written by python -m tools table -->"
 """Line before a table; kinds are ``table`` and ``figures``."""
 END = "<!-- end of benchmark {kind} -->"
 
+_README = Path(__file__).parents[1] / "README.md"
 _NAMES = {
     GENERATOR: "**generator of this package**",
     TEXT_ENCODE: "its text encoder, one new text",
@@ -45,9 +49,7 @@ def filled(text: str, records: Sequence[Record]) -> str:
         InputError: there are no markers, an end is missing, or there are no records.
     """
     if not records:
-        raise InputError(
-            "no results are committed: make them on a quiet machine with python -m salgan_edge.benchmarks record"
-        )
+        raise InputError("no results are committed: make them on a quiet machine with python -m tools record")
     found = 0
     for kind, render in (("table", render_speed), ("figures", render_figures)):
         start, end = START.format(kind=kind), END.format(kind=kind)
@@ -139,3 +141,31 @@ def shown_number(value: float) -> str:
         if value >= 1
         else f"{value:.2g}"
     )
+
+
+def main(
+    file: Annotated[
+        Path, typer.Argument(metavar="[FILE]", help="Markdown with the markers; default: README.md.")
+    ] = _README,
+    results: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Committed results; default: benchmarks/results.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: exit code 1 where the file is out of date.")
+    ] = False,
+) -> None:
+    """Write the tables of the newest committed results between the markers of a Markdown file."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {file}: {error}; give a Markdown file") from error
+    new = filled(text, newest(results or RESULTS))
+    if new == text:
+        typer.echo(f"{file} is up to date", err=True)
+    elif check:
+        typer.echo(f"{file} is out of date: python -m tools table", err=True)
+        raise typer.Exit(1)
+    else:
+        with writing(file) as temporary:
+            temporary.write_text(new, encoding="utf-8")
+        typer.echo(str(file), err=True)

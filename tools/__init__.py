@@ -1,0 +1,1 @@
+"""What only steers this repository; not installed. ``python -m tools --help`` lists it."""
