@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from salgan_edge import contract, render, samples
-from salgan_edge.fit import fit
 from salgan_edge.images import read_image, write_image
 from salgan_edge.predictor import SaliencyPredictor
+from salgan_edge.resample import fit
 from salgan_edge.result import SaliencyResult
 from salgan_edge.tokenizer import ClipTokenizer
 

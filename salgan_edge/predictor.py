@@ -15,9 +15,9 @@ from salgan_edge import contract
 from salgan_edge.bundle import Bundle, bundle_place
 from salgan_edge.devices import Device, Execution
 from salgan_edge.errors import BundleFormatError, ImageError, PromptError
-from salgan_edge.fit import fit
 from salgan_edge.images import read_image
 from salgan_edge.prompts import PromptPack
+from salgan_edge.resample import fit
 from salgan_edge.result import SaliencyResult
 from salgan_edge.session import GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
