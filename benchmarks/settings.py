@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from salgan_edge.benchmarks.record import GROUPS
 
 from salgan_edge.cpus import allowed_cpus
-from salgan_edge.devices import Device, Execution
+from salgan_edge.devices import Execution
 from salgan_edge.doctor.private import Names, scrub
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Settings:
 
     def execution(self, device: str | None = None, threads: int | None = None) -> Execution:
         """How to run on a device (the first where None) with threads (the most where None)."""
-        name = cast("Device", device or self.devices[0])
+        name = device or self.devices[0]
         options = {} if name in ("auto", "cpu") else self.options
         return Execution(name, threads or self.threads[-1], options, strict=self.strict and name != "cpu")
 

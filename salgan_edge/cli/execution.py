@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salgan_edge.devices import Device, Execution, parse_options
+from salgan_edge.devices import DEVICE_NAMES, Execution, parse_options
 from salgan_edge.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -16,17 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["DeviceName", "DeviceOption", "ProviderOptions", "StrictOption", "ThreadsOption", "execution_of"]
 
 
-class DeviceName(StrEnum):
-    """The names of `salgan_edge.devices.Device`, for the command line."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    tensorrt = "tensorrt"
-    openvino = "openvino"
-    coreml = "coreml"
-    directml = "directml"
-
+DeviceName = StrEnum("DeviceName", [(name, name) for name in DEVICE_NAMES])  # type: ignore[misc]
+"""The names of `salgan_edge.devices.DEVICES`, and ``auto``."""
 
 DeviceOption = Annotated[
     DeviceName,
@@ -55,8 +46,6 @@ def execution_of(
         typer.BadParameter: they do not fit each other.
     """
     try:
-        return Execution(
-            cast("Device", device), threads, parse_options(options or ()), strict=strict, spinning=spinning
-        )
+        return Execution(device, threads, parse_options(options or ()), strict=strict, spinning=spinning)
     except DeviceError as error:
         raise typer.BadParameter(str(error), param_hint="--provider-option") from error

@@ -7,7 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from salgan_edge.devices import Execution
 from salgan_edge.doctor.child import ask
@@ -15,7 +15,6 @@ from salgan_edge.doctor.child import ask
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from salgan_edge.devices import Device
 
 __all__ = ["BundleFacts", "gather_bundle", "probe_bundle"]
 
@@ -112,7 +111,7 @@ def probe_bundle(device: str, bundle: Path | None) -> dict[str, Any]:
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
     from salgan_edge.verification.verify import verify_bundle  # noqa: PLC0415
 
-    execution = Execution(cast("Device", device))
+    execution = Execution(device)
     report = verify_bundle(bundle, execution)
     facts: dict[str, Any] = {
         "name": report.name or "",

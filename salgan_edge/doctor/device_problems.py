@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from salgan_edge.devices import DEVICES, REQUIREMENTS
+from salgan_edge.devices import DEVICES, REQUIREMENTS, SYSTEMS
 from salgan_edge.doctor.problems import Problem, pip_install, pip_uninstall, quoted
 from salgan_edge.doctor.software_problems import reinstall_onnxruntime
 
@@ -20,7 +20,7 @@ __all__ = ["device_problems"]
 _ON_CPU = "salgan-edge predict IMAGE TEXT --device cpu"
 _JETSON_WITH_PIP = 38
 """Since this release of Jetson Linux (JetPack 7, CUDA 13) the packages for other ARM machines fit."""
-_NVIDIA = ("cuda", "tensorrt")
+_NVIDIA = tuple(name for name, kind in DEVICES.items() if kind.memory == "cuda")
 
 
 def device_problems(facts: Facts) -> Iterator[Problem]:
@@ -90,8 +90,7 @@ def _explained(facts: Facts, device: DeviceFacts) -> tuple[str, tuple[str, ...]]
     asked = " was asked for but" if facts.asked.device == device.name else ""
     start = f"{device.name}{asked} cannot be used: "
     if not device.possible:
-        systems = {"darwin": "macOS", "win32": "Windows"}
-        return f"{start}it is for {systems[DEVICES[device.name].platform]} only", (_ON_CPU,)
+        return f"{start}it is for {SYSTEMS[DEVICES[device.name].platform]} only", (_ON_CPU,)
     if not device.listed:
         installed = ", ".join(facts.packages.onnxruntime) or "onnxruntime"
         what = f"{start}the installed {installed} does not have it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from salgan_edge.devices import DEVICES, Execution
 from salgan_edge.doctor import graph
@@ -14,7 +14,6 @@ from salgan_edge.doctor.child import ask
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from salgan_edge.devices import Device
 
 __all__ = ["DeviceFacts", "gather_devices", "probe_device"]
 
@@ -96,7 +95,7 @@ def probe_device(name: str) -> dict[str, Any]:
     from salgan_edge.session import GraphSession  # noqa: PLC0415
 
     started = time.perf_counter()
-    execution = Execution(cast("Device", name))
+    execution = Execution(name)
     session = GraphSession(graph.TINY_GRAPH, execution, traced=True, name="a tiny graph")
     inputs = {graph.INPUT: np.asarray(graph.X, np.float32)[None, None]}
     found = session.run(graph.OUTPUT, inputs)
