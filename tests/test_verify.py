@@ -15,7 +15,7 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from salgan_edge import archive, contract, session  # noqa: E402
+from salgan_edge import contract, packing, session  # noqa: E402
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E402
 from salgan_edge.devices import Execution, installed_packages  # noqa: E402
 from salgan_edge.errors import BundleFormatError, BundleIntegrityError, DeviceError  # noqa: E402
@@ -152,7 +152,7 @@ def test_needs_neither_torch_nor_onnx(good):
 
 
 def test_one_file_bundle(good, tmp_path):
-    archive.pack(Bundle.open(good), tmp_path / "x.salgan")
+    packing.pack(Bundle.open(good), tmp_path / "x.salgan")
     assert states(verify_bundle(tmp_path / "x.salgan", Execution("cpu", 1))) == states(
         verify_bundle(good, Execution("cpu", 1))
     )
@@ -161,7 +161,7 @@ def test_one_file_bundle(good, tmp_path):
 
 def test_without_text_encoder(good, tmp_path):
     """What is not there is neither passed nor failed; the maps are checked with the stored vectors."""
-    archive.pack(Bundle.open(good), tmp_path / "x.salgan", without_text_encoder=True)
+    packing.pack(Bundle.open(good), tmp_path / "x.salgan", without_text_encoder=True)
     report = verify_bundle(tmp_path / "x.salgan", Execution("cpu", 1))
     absent = {check.name for check in report.checks if check.status == "absent"}
     assert absent == {

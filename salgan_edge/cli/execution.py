@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salgan_edge.devices import DEVICE_NAMES, Execution, parse_options
+from salgan_edge.devices import DEVICES, Execution, parse_options
 from salgan_edge.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -16,8 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["DeviceName", "DeviceOption", "ProviderOptions", "StrictOption", "ThreadsOption", "execution_of"]
 
 
-DeviceName = StrEnum("DeviceName", [(name, name) for name in DEVICE_NAMES])  # type: ignore[misc]
-"""The names of `salgan_edge.devices.DEVICES`, and ``auto``."""
+class DeviceName(StrEnum):
+    """``auto`` and the names of `salgan_edge.devices.DEVICES`, for the command line."""
+
+    _ignore_ = ["device"]  # noqa: RUF012 - not a member
+    auto = "auto"
+    cpu = "cpu"
+    # The others come from the registry; the commands name none of them.
+    for device in DEVICES:
+        if device != "cpu":
+            vars()[device] = device
+
 
 DeviceOption = Annotated[
     DeviceName,

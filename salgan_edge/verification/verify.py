@@ -14,14 +14,13 @@ import numpy as np
 
 from salgan_edge import contract
 from salgan_edge._version import __version__
-from salgan_edge.bundle import TEXT_FILES, Manifest, bundle_place
+from salgan_edge.bundle import TEXT_FILES, Contents, Manifest, bundle_place, read_contents
 from salgan_edge.devices import DEVICES, Execution, installed_packages
 from salgan_edge.errors import BundleError, BundleFormatError
 from salgan_edge.session import GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
 from salgan_edge.verification import golden_checks
 from salgan_edge.verification.checks import Check, first_line
-from salgan_edge.verification.contents import Contents, read_contents
 from salgan_edge.verification.contract_checks import check_end_token, check_graph
 from salgan_edge.verification.golden import GoldenData
 
