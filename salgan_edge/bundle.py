@@ -1,7 +1,7 @@
 """Bundles: two graphs, a tokenizer and a manifest that vouches for them, in a folder or one file.
 
 One reader looks at every file and notes what is wrong with it (`read_contents`): `Bundle.open` raises the first error
-that it finds, `salgan_edge.verification` lists all of them.
+that it finds, `salgan_edge.verify` lists all of them.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from salgan_edge.devices import (
 from salgan_edge.errors import BundleFormatError, DeviceError, MissingDependencyError
 from salgan_edge.metrics import cc
 from salgan_edge.session import BoundSession, DeviceWarning, GraphSession
-from salgan_edge.verification.tolerance import tolerance_for
+from salgan_edge.verify.golden import tolerance_for
 
 GENERATOR = default_bundle() / contract.GENERATOR_FILE
 PHOTO = samples.path("coffee")

@@ -21,11 +21,10 @@ from salgan_edge.devices import Execution, installed_packages  # noqa: E402
 from salgan_edge.errors import BundleFormatError, BundleIntegrityError, DeviceError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
-from salgan_edge.verification.golden import NO_TEXT, GoldenData, GoldenPair  # noqa: E402
-from salgan_edge.verification.graph_header import read_opset  # noqa: E402
-from salgan_edge.verification.inspection import inspect_bundle  # noqa: E402
-from salgan_edge.verification.tolerance import closeness, tolerance_for  # noqa: E402
-from salgan_edge.verification.verify import verify_bundle  # noqa: E402
+from salgan_edge.verify.checks import read_opset  # noqa: E402
+from salgan_edge.verify.golden import NO_TEXT, GoldenData, GoldenPair, closeness, tolerance_for  # noqa: E402  # noqa: E402
+from salgan_edge.verify.inspection import inspect_bundle  # noqa: E402
+from salgan_edge.verify.verify import verify_bundle  # noqa: E402
 
 GRAPHS = ("text_encoder.onnx", "generator.onnx")
 
@@ -138,12 +137,12 @@ def test_needs_neither_torch_nor_onnx(good):
         "import sys\n"
         "sys.modules.update(dict.fromkeys(('torch', 'onnx', 'transformers')))\n"
         "from pathlib import Path\n"
-        "from salgan_edge.verification.inspection import inspect_bundle\n"
+        "from salgan_edge.verify.inspection import inspect_bundle\n"
         f"place = Path({str(good)!r})\n"
         "assert not inspect_bundle(place).problems\n"
         "assert 'onnxruntime' not in sys.modules and 'numpy' not in sys.modules\n"
         "from salgan_edge.devices import Execution\n"
-        "from salgan_edge.verification.verify import verify_bundle\n"
+        "from salgan_edge.verify.verify import verify_bundle\n"
         "assert verify_bundle(place, Execution('cpu', 1)).passed\n"
         "assert 'onnxruntime' in sys.modules\n"
     )

@@ -237,8 +237,8 @@ def _device_names(device: Sequence[DeviceName] | None, devices: str | None) -> t
         )
     if device:
         raise typer.BadParameter("it does not go with --device", param_hint="--devices")
-    from salgan_edge.doctor.child import ask  # noqa: PLC0415
     from salgan_edge.doctor.devices import gather_devices  # noqa: PLC0415
+    from salgan_edge.doctor.probe import ask  # noqa: PLC0415
 
     answer = ask("import", "onnxruntime", timeout=_PROBE_SECONDS)
     providers = answer.values.get("details", {}).get("providers", [])
