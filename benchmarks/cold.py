@@ -143,7 +143,7 @@ def _ask(command: list[str]) -> dict[str, Any]:
     Raises:
         SalganEdgeError: it failed.
     """
-    from salgan_edge.doctor.child import run_child  # noqa: PLC0415
+    from salgan_edge.doctor.probe import run_child  # noqa: PLC0415
 
     answer = run_child(command, _TIMEOUT, {**os.environ, "OPENCV_LOG_LEVEL": "OFF"})
     if answer.problem:

@@ -15,9 +15,9 @@ from salgan_edge.benchmarks import cold
 from salgan_edge.benchmarks.record import Record, Row, bundle_entry, machine
 
 from salgan_edge import contract, render, samples
-from salgan_edge.fit import fit
 from salgan_edge.images import read_image, write_image
 from salgan_edge.predictor import SaliencyPredictor
+from salgan_edge.resample import fit
 from salgan_edge.result import SaliencyResult
 from salgan_edge.timing import interleave, ratio_interval
 from salgan_edge.tokenizer import ClipTokenizer

@@ -22,7 +22,7 @@ from salgan_edge.benchmarks.report import table
 
 from salgan_edge import samples
 from salgan_edge.cpus import allowed_cpus
-from salgan_edge.devices import Device, Execution
+from salgan_edge.devices import Execution
 from salgan_edge.files import writing
 from salgan_edge.live import LivePipeline
 from salgan_edge.live_output import LiveOutput
@@ -267,16 +267,15 @@ def main(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write JSON here.")] = None,
 ) -> None:
     """Time the generator alone, and the whole way from a frame to the picture with its overlay."""
-    wanted: Device = device  # type: ignore[assignment]
 
     def load(how: Execution) -> SaliencyPredictor:
         return SaliencyPredictor.load(bundle, execution=how)
 
     leave_cores_to_frames()
     total = threads or allowed_cpus()
-    plan = plan_stream(load, Execution(wanted, threads), live=True)
-    lossless = plan_stream(load, Execution(wanted, threads), live=False)
-    together = Plan(load(Execution(wanted, total)), 1, total)
+    plan = plan_stream(load, Execution(device, threads), live=True)
+    lossless = plan_stream(load, Execution(device, threads), live=False)
+    together = Plan(load(Execution(device, total)), 1, total)
     frames = moving_frames(width, height)
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "video.avi"

@@ -11,10 +11,10 @@ from salgan_edge.benchmarks.record import GROUPS
 
 from salgan_edge.bundle import default_bundle
 from salgan_edge.cpus import allowed_cpus
-from salgan_edge.devices import Device, Execution
-from salgan_edge.doctor.child import ask
+from salgan_edge.devices import Execution
 from salgan_edge.doctor.devices import gather_devices
 from salgan_edge.doctor.private import Names, scrub
+from salgan_edge.doctor.probe import ask
 from salgan_edge.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Settings:
 
     def execution(self, device: str | None = None, threads: int | None = None) -> Execution:
         """How to run on a device (the first where None) with threads (the most where None)."""
-        name = cast("Device", device or self.devices[0])
+        name = device or self.devices[0]
         options = {} if name in ("auto", "cpu") else self.options
         return Execution(name, threads or self.threads[-1], options, strict=self.strict and name != "cpu")
 

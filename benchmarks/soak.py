@@ -21,7 +21,7 @@ from salgan_edge.benchmarks.live import moving_frames, simulated_camera
 from salgan_edge.benchmarks.record import Record, Row, bundle_entry, machine, pace, save
 
 from salgan_edge import contract
-from salgan_edge.devices import Device, Execution
+from salgan_edge.devices import Execution
 from salgan_edge.live import LivePipeline
 from salgan_edge.live_output import JsonLines, LiveOutput
 from salgan_edge.planning import plan_stream
@@ -283,7 +283,6 @@ def main(
 
     The exit code is 1 if memory grows by more than the limit.
     """
-    wanted: Device = device  # type: ignore[assignment]
     where = machine()
     told = 0
 
@@ -293,7 +292,7 @@ def main(
         if sys.stderr.isatty() or told % 12 == 0:
             typer.echo(tell_sample(sample), err=True)
 
-    result = soak(bundle, Execution(wanted), 60 * minutes, fps=fps, width=width, height=height, tell=tell)
+    result = soak(bundle, Execution(device), 60 * minutes, fps=fps, width=width, height=height, tell=tell)
     typer.echo(result.to_text())
     if output is not None:
         settings = {"minutes": minutes, "fps": fps, "width": width, "height": height}

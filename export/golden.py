@@ -10,7 +10,7 @@ import numpy as np
 from salgan_edge import contract, samples
 from salgan_edge.devices import Execution
 from salgan_edge.session import GraphSession
-from salgan_edge.verification.golden import NO_TEXT, GoldenData, GoldenPair
+from salgan_edge.verify.golden import NO_TEXT, GoldenData, GoldenPair
 
 if TYPE_CHECKING:
     from pathlib import Path

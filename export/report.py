@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from salgan_edge.export.parity import Case
 
     from salgan_edge.bundle import Manifest
-    from salgan_edge.verification.golden import GoldenData
+    from salgan_edge.verify.golden import GoldenData
 
 __all__ = ["REPORT_VERSION", "make_report", "render_json", "shell_line"]
 

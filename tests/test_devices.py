@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from salgan_edge import SaliencyPredictor, contract, cpus, devices, samples, session
-from salgan_edge.binding import BoundSession
 from salgan_edge.bundle import default_bundle
 from salgan_edge.console import show_log
 from salgan_edge.devices import (
@@ -33,8 +32,8 @@ from salgan_edge.devices import (
 )
 from salgan_edge.errors import BundleFormatError, DeviceError, MissingDependencyError
 from salgan_edge.metrics import cc
-from salgan_edge.session import DeviceWarning, GraphSession
-from salgan_edge.verification.tolerance import tolerance_for
+from salgan_edge.session import BoundSession, DeviceWarning, GraphSession
+from salgan_edge.verify.golden import tolerance_for
 
 GENERATOR = default_bundle() / contract.GENERATOR_FILE
 PHOTO = samples.path("coffee")

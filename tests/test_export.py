@@ -29,7 +29,7 @@ from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import CheckpointError, ExportError, OutputError, ParityError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
-from salgan_edge.verification.verify import verify_bundle  # noqa: E402
+from salgan_edge.verify.verify import verify_bundle  # noqa: E402
 
 
 def load_text_model(folder):

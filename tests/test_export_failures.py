@@ -24,7 +24,7 @@ from salgan_edge.export.write import export_bundle  # noqa: E402
 from salgan_edge.train.checkpoint import Description, load_generator, save_generator  # noqa: E402
 from salgan_edge.train.networks.paper import PaperGenerator  # noqa: E402
 
-from salgan_edge import cli, contract, place  # noqa: E402
+from salgan_edge import cli, contract, packing  # noqa: E402
 from salgan_edge.bundle import Bundle  # noqa: E402
 from salgan_edge.errors import CheckpointError, ExportError, OutputError  # noqa: E402
 
@@ -172,7 +172,7 @@ def test_disk_that_is_really_full(quick, tmp_path):
 class Interrupt:
     """Raises KeyboardInterrupt at the n-th line that runs in the files that write a bundle."""
 
-    files = (write.__file__, place.__file__)
+    files = (write.__file__, packing.__file__)
 
     def __init__(self, line):
         self.left = line

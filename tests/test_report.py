@@ -28,7 +28,7 @@ from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E40
 from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
-from salgan_edge.verification.golden import GoldenData  # noqa: E402
+from salgan_edge.verify.golden import GoldenData  # noqa: E402
 
 CASES = [Case("text encoder, 1 prompt", 2e-7, 1e-5), Case("generator, 1 photos", 6e-5, 1e-4)]
 GATE = {

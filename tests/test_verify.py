@@ -15,17 +15,16 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from salgan_edge import archive, contract, session  # noqa: E402
+from salgan_edge import contract, packing, session  # noqa: E402
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E402
 from salgan_edge.devices import Execution, installed_packages  # noqa: E402
 from salgan_edge.errors import BundleFormatError, BundleIntegrityError, DeviceError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
-from salgan_edge.verification.golden import NO_TEXT, GoldenData, GoldenPair  # noqa: E402
-from salgan_edge.verification.graph_header import read_opset  # noqa: E402
-from salgan_edge.verification.inspection import inspect_bundle  # noqa: E402
-from salgan_edge.verification.tolerance import closeness, tolerance_for  # noqa: E402
-from salgan_edge.verification.verify import verify_bundle  # noqa: E402
+from salgan_edge.verify.checks import read_opset  # noqa: E402
+from salgan_edge.verify.golden import NO_TEXT, GoldenData, GoldenPair, closeness, tolerance_for  # noqa: E402  # noqa: E402
+from salgan_edge.verify.inspection import inspect_bundle  # noqa: E402
+from salgan_edge.verify.verify import verify_bundle  # noqa: E402
 
 GRAPHS = ("text_encoder.onnx", "generator.onnx")
 
@@ -138,12 +137,12 @@ def test_needs_neither_torch_nor_onnx(good):
         "import sys\n"
         "sys.modules.update(dict.fromkeys(('torch', 'onnx', 'transformers')))\n"
         "from pathlib import Path\n"
-        "from salgan_edge.verification.inspection import inspect_bundle\n"
+        "from salgan_edge.verify.inspection import inspect_bundle\n"
         f"place = Path({str(good)!r})\n"
         "assert not inspect_bundle(place).problems\n"
         "assert 'onnxruntime' not in sys.modules and 'numpy' not in sys.modules\n"
         "from salgan_edge.devices import Execution\n"
-        "from salgan_edge.verification.verify import verify_bundle\n"
+        "from salgan_edge.verify.verify import verify_bundle\n"
         "assert verify_bundle(place, Execution('cpu', 1)).passed\n"
         "assert 'onnxruntime' in sys.modules\n"
     )
@@ -152,7 +151,7 @@ def test_needs_neither_torch_nor_onnx(good):
 
 
 def test_one_file_bundle(good, tmp_path):
-    archive.pack(Bundle.open(good), tmp_path / "x.salgan")
+    packing.pack(Bundle.open(good), tmp_path / "x.salgan")
     assert states(verify_bundle(tmp_path / "x.salgan", Execution("cpu", 1))) == states(
         verify_bundle(good, Execution("cpu", 1))
     )
@@ -161,7 +160,7 @@ def test_one_file_bundle(good, tmp_path):
 
 def test_without_text_encoder(good, tmp_path):
     """What is not there is neither passed nor failed; the maps are checked with the stored vectors."""
-    archive.pack(Bundle.open(good), tmp_path / "x.salgan", without_text_encoder=True)
+    packing.pack(Bundle.open(good), tmp_path / "x.salgan", without_text_encoder=True)
     report = verify_bundle(tmp_path / "x.salgan", Execution("cpu", 1))
     absent = {check.name for check in report.checks if check.status == "absent"}
     assert absent == {

@@ -25,7 +25,7 @@ import pytest
 from salgan_edge import samples
 from salgan_edge.bundle import default_bundle
 from salgan_edge.metrics import cc
-from salgan_edge.verification.tolerance import tolerance_for
+from salgan_edge.verify.golden import tolerance_for
 
 PHOTO = samples.path("coffee")
 

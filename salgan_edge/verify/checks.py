@@ -1,24 +1,62 @@
-"""Do a bundle's graphs and tokenizer keep the contract?"""
+"""Checks of a bundle's graphs and tokenizer against the contract, and what a check says.
+
+The operator sets that an ONNX file asks for are read without onnx or onnxruntime: onnxruntime does not tell them, and onnx is no dependency
+of the runtime. An ONNX file is a protocol buffer, whose fields say how long they are, so the graph itself is stepped over.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from salgan_edge import contract
-from salgan_edge.errors import BundleError
-from salgan_edge.verification.checks import Check, value
-from salgan_edge.verification.graph_header import read_opset
+from salgan_edge.errors import BundleError, BundleFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    import numpy.typing as npt
 
     from salgan_edge.bundle import Manifest
     from salgan_edge.session import GraphSession
     from salgan_edge.tokenizer import ClipTokenizer
 
-__all__ = ["check_end_token", "check_graph"]
+__all__ = ["Check", "Status", "check_end_token", "check_graph", "first_line", "read_opset", "value"]
+
+Status = Literal["ok", "fail", "absent", "skipped"]
+"""``absent``: the bundle has nothing to check. ``skipped``: an earlier failure leaves nothing to check."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    status: Status
+    detail: str
+    """What was found, in a line."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """The same for programs."""
+
+
+def value(
+    session: GraphSession, output: str, inputs: Mapping[str, npt.NDArray[Any]]
+) -> npt.NDArray[np.float32]:
+    """Run a graph that may have other inputs than it should.
+
+    Raises:
+        BundleFormatError: it cannot be run.
+    """
+    try:
+        return session.run(output, inputs)
+    except Exception as error:  # onnxruntime raises a family of its own
+        raise BundleFormatError(f"cannot be run: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first; onnxruntime's go on for long."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def check_graph(name: str, content: bytes, session: GraphSession, manifest: Manifest) -> Check:
@@ -66,6 +104,8 @@ def check_end_token(tokenizer: ClipTokenizer, session: GraphSession) -> Check:
     What follows the end must not count, and what precedes it must: an encoder that looks for
     another token finds none and gives the same vector for every text.
     """
+    import numpy as np  # noqa: PLC0415 - `inspect` reads operator sets without it
+
     figures = {"end_token": tokenizer.end}
     try:
         ids = tokenizer.batch(["a cat", "a small dog"])
@@ -133,3 +173,66 @@ def _type(kind: str, shape: Iterable[int | str | None]) -> str:
     name = kind.removeprefix("tensor(").removesuffix(")")
     axes = ", ".join("any" if axis is None else str(axis) for axis in shape)
     return f"{'float32' if name == 'float' else name} ({axes})"
+
+
+# Of ModelProto and OperatorSetIdProto in onnx.proto.
+_OPSET_IMPORT = 8
+_DOMAIN = 1
+_VERSION = 2
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def read_opset(data: bytes) -> dict[str, int]:
+    """Version of each operator set by its domain; the standard one is ``ai.onnx``.
+
+    Raises:
+        ValueError: the bytes are no ONNX file.
+    """
+    found: dict[str, int] = {}
+    for number, value in _fields(memoryview(data)):
+        if number == _OPSET_IMPORT and isinstance(value, memoryview):
+            entry = dict(_fields(value))
+            domain, version = entry.get(_DOMAIN, memoryview(b"")), entry.get(_VERSION, 0)
+            if not isinstance(domain, memoryview) or not isinstance(version, int):
+                raise ValueError("an operator set is damaged")
+            found[str(domain, "utf-8") or "ai.onnx"] = version
+    if not found:
+        raise ValueError("no operator set was found: this is no ONNX file")
+    return found
+
+
+def _fields(data: memoryview) -> list[tuple[int, int | memoryview]]:
+    """Number and value of each field of a message."""
+    fields: list[tuple[int, int | memoryview]] = []
+    place = 0
+    while place < len(data):
+        key, place = _varint(data, place)
+        kind = key & 7
+        value: int | memoryview
+        if kind == _VARINT:
+            value, place = _varint(data, place)
+        else:
+            if kind == _BYTES:
+                length, place = _varint(data, place)
+            elif kind in (_FIXED32, _FIXED64):
+                length = 4 if kind == _FIXED32 else 8
+            else:
+                raise ValueError(f"a field of kind {kind}: this is no ONNX file")
+            if length > len(data) - place:
+                raise ValueError("a field goes beyond the end: the file is truncated or no ONNX file")
+            value, place = data[place : place + length], place + length
+        fields.append((key >> 3, value))
+    return fields
+
+
+def _varint(data: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if place >= len(data) or shift > 63:
+            raise ValueError("a number goes beyond the end: the file is truncated or no ONNX file")
+        byte = data[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place

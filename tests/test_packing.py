@@ -12,11 +12,12 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from salgan_edge import SaliencyPredictor, archive, bundle, place, samples, stored_zip
+from salgan_edge import SaliencyPredictor, packing, samples
 from salgan_edge.bundle import Bundle, Manifest, default_bundle
 from salgan_edge.devices import Execution
 from salgan_edge.errors import BundleError, BundleFormatError, BundleIntegrityError, OutputError, PromptError
@@ -54,7 +55,7 @@ def small(tmp_path):
 def packed(tmp_path_factory):
     """The embedded bundle as a file."""
     file = tmp_path_factory.mktemp("packed") / "default.salgan"
-    archive.pack(Bundle.open(default_bundle()), file)
+    packing.pack(Bundle.open(default_bundle()), file)
     return file
 
 
@@ -102,9 +103,9 @@ def entries_of(files, **changes):
 
 def test_there_and_back(small, tmp_path):
     (small / "notes.txt").write_text("not listed")
-    file = archive.pack(Bundle.open(small), tmp_path / "x.salgan")
+    file = packing.pack(Bundle.open(small), tmp_path / "x.salgan")
     assert file.manifest == Bundle.open(small).manifest
-    folder = archive.unpack(tmp_path / "x.salgan", tmp_path / "again")
+    folder = packing.unpack(tmp_path / "x.salgan", tmp_path / "again")
     assert folder.place == tmp_path / "again"
     found = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
     # To the byte, with the manifest's unknown fields, and without what it does not list.
@@ -113,15 +114,15 @@ def test_there_and_back(small, tmp_path):
 
 
 def test_same_bundle_same_bytes(small, tmp_path):
-    archive.pack(Bundle.open(small), tmp_path / "a.salgan")
+    packing.pack(Bundle.open(small), tmp_path / "a.salgan")
     other = tmp_path / "other"
     other.mkdir()
     for name in sorted((path.name for path in small.iterdir()), reverse=True):
         (other / name).write_bytes((small / name).read_bytes())
         (other / name).chmod(0o600)
         os.utime(other / name, (10**9, 10**9))
-    archive.pack(Bundle.open(other), tmp_path / "b.salgan")
-    archive.pack(Bundle.open(tmp_path / "a.salgan"), tmp_path / "c.salgan")
+    packing.pack(Bundle.open(other), tmp_path / "b.salgan")
+    packing.pack(Bundle.open(tmp_path / "a.salgan"), tmp_path / "c.salgan")
     data = (tmp_path / "a.salgan").read_bytes()
     assert (tmp_path / "b.salgan").read_bytes() == data
     assert (tmp_path / "c.salgan").read_bytes() == data
@@ -140,7 +141,7 @@ def test_damaged_bundle_is_not_packed(small, tmp_path):
     with pytest.raises(BundleIntegrityError, match=r"report\.md was changed"):
         Bundle.open(small)
     with pytest.raises(BundleIntegrityError, match=r"report\.md was changed"):
-        archive.pack(opened, tmp_path / "x.salgan")
+        packing.pack(opened, tmp_path / "x.salgan")
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
@@ -148,24 +149,24 @@ def test_only_an_older_bundle_is_replaced(small, tmp_path):
     opened = Bundle.open(small)
     (tmp_path / "photo.jpg").write_bytes(b"photo")
     with pytest.raises(OutputError, match="is no bundle that may be replaced"):
-        archive.pack(opened, tmp_path / "photo.jpg")
+        packing.pack(opened, tmp_path / "photo.jpg")
     with pytest.raises(OutputError, match=r"is a folder: give a file, such as small\.salgan"):
-        archive.pack(opened, small)
-    archive.pack(opened, tmp_path / "x.salgan")
-    archive.pack(Bundle.open(tmp_path / "x.salgan"), tmp_path / "x.salgan", without_text_encoder=True)
+        packing.pack(opened, small)
+    packing.pack(opened, tmp_path / "x.salgan")
+    packing.pack(Bundle.open(tmp_path / "x.salgan"), tmp_path / "x.salgan", without_text_encoder=True)
     assert not Bundle.open(tmp_path / "x.salgan").has("tokenizer.json")
 
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"photo")
     with pytest.raises(OutputError, match=r"holds other files \(a\.jpg\)"):
-        archive.unpack(tmp_path / "x.salgan", tmp_path / "photos")
+        packing.unpack(tmp_path / "x.salgan", tmp_path / "photos")
     with pytest.raises(OutputError, match="is a file"):
-        archive.unpack(tmp_path / "x.salgan", tmp_path / "photo.jpg")
+        packing.unpack(tmp_path / "x.salgan", tmp_path / "photo.jpg")
     with pytest.raises(OutputError, match="cannot write"):
-        archive.unpack(tmp_path / "x.salgan", tmp_path / "photo.jpg" / "folder")
+        packing.unpack(tmp_path / "x.salgan", tmp_path / "photo.jpg" / "folder")
     with pytest.raises(BundleFormatError, match="is a folder already"):
-        archive.unpack(small, tmp_path / "new")
-    archive.unpack(tmp_path / "x.salgan", small)
+        packing.unpack(small, tmp_path / "new")
+    packing.unpack(tmp_path / "x.salgan", small)
     # The older one is gone whole: its text encoder was not left beside the new manifest.
     assert {path.name for path in small.iterdir()} == {
         "bundle.json", "generator.onnx", "golden.npz", "report.md",
@@ -175,15 +176,15 @@ def test_only_an_older_bundle_is_replaced(small, tmp_path):
 
 
 def test_failed_unpacking_keeps_the_older_bundle(small, tmp_path, monkeypatch):
-    archive.pack(Bundle.open(small), tmp_path / "x.salgan")
+    packing.pack(Bundle.open(small), tmp_path / "x.salgan")
     before = {path.name: path.read_bytes() for path in small.iterdir()}
 
     def full(_staging, _output):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(place, "put_in_place", full)
+    monkeypatch.setattr(packing, "put_in_place", full)
     with pytest.raises(OutputError, match="No space left on device; nothing was left there"):
-        archive.unpack(tmp_path / "x.salgan", small)
+        packing.unpack(tmp_path / "x.salgan", small)
     assert {path.name: path.read_bytes() for path in small.iterdir()} == before
     assert {path.name for path in tmp_path.iterdir()} == {"small", "x.salgan"}
 
@@ -191,7 +192,7 @@ def test_failed_unpacking_keeps_the_older_bundle(small, tmp_path, monkeypatch):
 def test_too_large_for_one_file(small, tmp_path, monkeypatch):
     monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 400)
     with pytest.raises(BundleFormatError, match="more than 4 GiB"):
-        archive.pack(Bundle.open(small), tmp_path / "x.salgan")
+        packing.pack(Bundle.open(small), tmp_path / "x.salgan")
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
@@ -212,17 +213,19 @@ def test_file_predicts_as_the_folder(packed, predictor, tmp_path, monkeypatch):
     assert [path.name for path in packed.parent.iterdir()] == ["default.salgan"]
 
 
-@pytest.mark.parametrize("store", ["_Folder", "_File"])
-def test_each_file_is_read_once(packed, monkeypatch, store):
+@pytest.mark.parametrize("file", [True, False])
+def test_each_file_is_read_once(packed, monkeypatch, file):
     opened = []
-    original = getattr(bundle, store).open
+    kind = zipfile.ZipFile if file else Path
+    original = kind.open
 
-    def spy(self, name):
-        opened.append(name)
-        return original(self, name)
+    def spy(self, *arguments, **options):
+        if file or self.parent == default_bundle():
+            opened.append(arguments[0] if file else self.name)
+        return original(self, *arguments, **options)
 
-    monkeypatch.setattr(getattr(bundle, store), "open", spy)
-    loaded = SaliencyPredictor.load(packed if store == "_File" else None, device="cpu")
+    monkeypatch.setattr(kind, "open", spy)
+    loaded = SaliencyPredictor.load(packed if file else None, device="cpu")
     assert sorted(opened) == sorted(["bundle.json", *loaded.bundle.manifest.files])
 
 
@@ -237,7 +240,7 @@ def test_read_and_has(small):
     with pytest.raises(BundleFormatError, match=r"has no report\.json"):
         opened.path("report.json")
     with pytest.raises(BundleFormatError, match="is one file, a folder was expected: unpack it"):
-        archive.pack(Bundle.open(small), small.parent / "x.salgan").path("golden.npz")
+        packing.pack(Bundle.open(small), small.parent / "x.salgan").path("golden.npz")
     (small / "generator.onnx").write_bytes(b"exchanged")
     # What was verified is what is given; what is read later is verified later.
     assert opened.read("generator.onnx") == CONTENT["generator.onnx"]
@@ -286,34 +289,33 @@ GENERATOR = CONTENT["generator.onnx"]
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "/etc/passwd", "../generator.onnx", "a/../../b", "..", "..\\generator.onnx", "C:generator.onnx", "c:/generator.onnx",
+        "folder/generator.onnx", "folder/", "generator.onnx\0.txt", "notes.txt", "Generator.onnx", "",
+    ],
+)  # fmt: skip
+def test_names_that_are_refused(run, tmp_path, name):
+    data = raw_zip([*entries_of(CONTENT), (name, b"evil", {})])
+    refused(run, tmp_path, data, "which is no file of a bundle: pack the bundle with salgan-edge bundle pack")
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("/etc/passwd", "is an absolute path"),
-        ("../generator.onnx", "leads out of the folder"),
-        ("a/../../b", "leads out of the folder"),
-        ("..", "leads out of the folder"),
-        ("..\\generator.onnx", "has a backslash"),
-        ("C:generator.onnx", "names a drive"),
-        ("c:/generator.onnx", "names a drive"),
-        ("folder/generator.onnx", "lies in a folder"),
-        ("folder/", "lies in a folder"),
-        ("generator.onnx\0.txt", "has a zero byte"),
-        ("notes.txt", "is no file of a bundle"),
-        ("Generator.onnx", "is no file of a bundle"),
-        ("", "is no file of a bundle"),
         ("report.json", r"holds report\.json, which its bundle\.json does not list"),
         ("generator.onnx", r"holds generator\.onnx twice"),
         ("bundle.json", r"holds bundle\.json twice"),
     ],
 )
-def test_names_that_are_refused(run, tmp_path, name, message):
+def test_entries_too_many(run, tmp_path, name, message):
     refused(run, tmp_path, raw_zip([*entries_of(CONTENT), (name, b"evil", {})]), message)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mode": 0o120777}, "generator.onnx, which is a symbolic link"),
+        ({"mode": 0o120777}, "generator.onnx, which is no ordinary file"),
         ({"mode": 0o020644}, "which is no ordinary file"),
         ({"mode": 0o040755}, "which is no ordinary file"),
         ({"flags": 1}, "which is encrypted"),
@@ -352,7 +354,7 @@ def test_predict_refuses_too(run, tmp_path):
     code, out, err = run("predict", samples.path("coffee"), "a spoon", "--bundle", "x.salgan")
     assert (code, out) == (1, "")
     assert err == (
-        "error: x.salgan holds ../evil, which leads out of the folder: pack the bundle with salgan-edge bundle pack\n"
+        "error: x.salgan holds ../evil, which is no file of a bundle: pack the bundle with salgan-edge bundle pack\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["x.salgan"]
 
@@ -454,7 +456,7 @@ def test_fields_of_the_wrong_kind(small):
 
 
 def test_without_text_encoder(packed, predictor, tmp_path):
-    lite = archive.pack(Bundle.open(packed), tmp_path / "lite.salgan", without_text_encoder=True)
+    lite = packing.pack(Bundle.open(packed), tmp_path / "lite.salgan", without_text_encoder=True)
     assert lite.manifest.bundle_id == predictor.bundle.manifest.bundle_id
     assert lite.manifest.text_key == predictor.bundle.manifest.text_key != ""
     whole = set(predictor.bundle.manifest.files)
@@ -468,13 +470,13 @@ def test_without_text_encoder(packed, predictor, tmp_path):
     ):
         alone.predict(photo, "a spoon")
     # Packed once more, and unpacked, it stays what it is.
-    again = archive.pack(lite, tmp_path / "again.salgan", without_text_encoder=True)
+    again = packing.pack(lite, tmp_path / "again.salgan", without_text_encoder=True)
     assert (tmp_path / "again.salgan").read_bytes() == (tmp_path / "lite.salgan").read_bytes()
-    assert archive.unpack(again.place, tmp_path / "folder").manifest == lite.manifest
+    assert packing.unpack(again.place, tmp_path / "folder").manifest == lite.manifest
 
 
 def test_fields_of_the_future_survive_packing(small, tmp_path):
-    archive.pack(Bundle.open(small), tmp_path / "x.salgan", without_text_encoder=True)
+    packing.pack(Bundle.open(small), tmp_path / "x.salgan", without_text_encoder=True)
     raw = json.loads(Bundle.open(tmp_path / "x.salgan").manifest_json)
     assert raw["something_new"] == [1]
     assert set(raw["files"]) == {"generator.onnx", "golden.npz", "report.md"}
@@ -501,10 +503,3 @@ def test_predict_with_a_file(run, packed, tmp_path):
     code, out, err = run("predict", samples.path("coffee"), "a spoon", "--bundle", packed)
     assert (code, out, err) == (0, "coffee_a-spoon.png\n", "")
     assert (tmp_path / "coffee_a-spoon.png").is_file()
-
-
-def test_entries_are_checked_for_other_files_too(tmp_path):
-    stored_zip.write(tmp_path / "a.zip", [("a", b"12"), ("b", b"")])
-    assert stored_zip.entries(tmp_path / "a.zip", ["a", "b"]) == {"a": 2, "b": 0}
-    with pytest.raises(BundleFormatError, match="holds b, which is no file"):
-        stored_zip.entries(tmp_path / "a.zip", ["a"])

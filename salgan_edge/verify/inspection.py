@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from salgan_edge import contract
-from salgan_edge.bundle import bundle_place
-from salgan_edge.verification.contents import Contents, read_contents
-from salgan_edge.verification.graph_header import read_opset
+from salgan_edge.bundle import Contents, bundle_place, read_contents
+from salgan_edge.verify.checks import read_opset
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,16 +14,21 @@ import numpy as np
 
 from salgan_edge import contract
 from salgan_edge._version import __version__
-from salgan_edge.bundle import TEXT_FILES, Manifest, bundle_place
+from salgan_edge.bundle import TEXT_FILES, Contents, Manifest, bundle_place, read_contents
 from salgan_edge.devices import DEVICES, Execution, installed_packages
 from salgan_edge.errors import BundleError, BundleFormatError
 from salgan_edge.session import GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
-from salgan_edge.verification import golden_checks
-from salgan_edge.verification.checks import Check, first_line
-from salgan_edge.verification.contents import Contents, read_contents
-from salgan_edge.verification.contract_checks import check_end_token, check_graph
-from salgan_edge.verification.golden import GoldenData
+from salgan_edge.verify.checks import Check, check_end_token, check_graph, first_line
+from salgan_edge.verify.golden import (
+    MAPS,
+    TOKENS,
+    VECTORS,
+    GoldenData,
+    check_maps,
+    check_tokens,
+    check_vectors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,7 +182,7 @@ class _Run:
         return check_end_token(self._tokenizer, session)
 
     def _golden(self, text: bool) -> Iterable[Check]:
-        names = (golden_checks.TOKENS, golden_checks.VECTORS, golden_checks.MAPS)
+        names = (TOKENS, VECTORS, MAPS)
         if not self._contents.lists(contract.GOLDEN_FILE):
             yield from (Check(name, "absent", _NOT_HERE) for name in names)
             return
@@ -191,13 +196,13 @@ class _Run:
             yield from (Check(name, "fail", str(error)) for name in names)
             return
         if text:
-            yield golden_checks.check_tokens(self._tokenizer, golden)
+            yield check_tokens(self._tokenizer, golden)
             encoder = self.sessions.get(contract.TEXT_ENCODER_FILE)
-            yield golden_checks.check_vectors(encoder, golden, self._manifest.precision)
+            yield check_vectors(encoder, golden, self._manifest.precision)
         else:
             yield from (Check(name, "absent", _NOT_HERE) for name in names[:2])
         generator = self.sessions.get(contract.GENERATOR_FILE)
-        yield golden_checks.check_maps(generator, golden, self._manifest.precision)
+        yield check_maps(generator, golden, self._manifest.precision)
 
     def _providers(self, name: str) -> Check:
         title = f"providers of {name}"

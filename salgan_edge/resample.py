@@ -1,21 +1,25 @@
-"""From a photo's pixels towards the generator's input, where that is cheaper outside the graph."""
+"""Towards the generator's input, where that is cheaper outside the graph, and from its grid back to a photo's pixels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from numpy import uint8
 
-    Pixels = npt.NDArray[uint8]
+    Pixels = npt.NDArray[np.uint8]
+    FloatMap = npt.NDArray[np.float32]
 
-__all__ = ["fit"]
+__all__ = ["enlarge", "fit", "refine"]
 
 _BELOW = 0.2
 """How far below the input's side averaging may go, as a share of it: 480 rows become 240 for 256."""
 _STRAIGHT = 1.3
 """Up to so many times the input's side, straight lines between pixels lose nothing that can be measured."""
+_FINER = 8
+"""Cubic interpolation to this many times the grid's resolution; from there on straight lines are close enough."""
 
 
 def fit(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -57,3 +61,46 @@ def _averaged(pixels: Pixels, down: int, across: int) -> Pixels:
     rows, columns = pixels.shape[0] // down, pixels.shape[1] // across
     whole = pixels[: rows * down, : columns * across]
     return cast("Pixels", cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
+
+
+def enlarge(grid: FloatMap, width: int, height: int) -> FloatMap:
+    """A map of `width` x `height` pixels.
+
+    For the generator's maps it is that of cubic interpolation within 0.002, in half the time or less: cubic interpolation in
+    floating point takes far longer for a pixel than linear interpolation does, and a grid is smooth.
+
+    Args:
+        grid: saliency (h, w), 0..1, relative to its largest value.
+        width: of the map, in pixels.
+        height: of the map, in pixels.
+
+    Returns:
+        Float32 (height, width), 0..1.
+    """
+    import cv2  # noqa: PLC0415 - as above
+
+    finer, highest = refine(grid, width, height)
+    if highest > 1:
+        np.multiply(finer, np.float32(1 / highest), out=finer)
+    if finer.shape != (height, width):
+        finer = cast("FloatMap", cv2.resize(finer, (width, height), interpolation=cv2.INTER_LINEAR))
+    # Rounding can leave 1 by a few parts in ten million.
+    cv2.threshold(finer, 1, 1, cv2.THRESH_TRUNC, dst=finer)
+    return finer
+
+
+def refine(grid: FloatMap, width: int, height: int) -> tuple[FloatMap, float]:
+    """The grid at several times its resolution, or at `width` x `height` pixels where that is less.
+
+    Cubic interpolation overshoots a little at both ends. Below 0 it is cut off; above 1 that would
+    leave a plateau, whose first pixel is not its middle.
+
+    Returns:
+        Float32 values of 0 and more, and what counts as 1: their largest value, but at least 1.
+    """
+    import cv2  # noqa: PLC0415 - as above
+
+    size = (min(width, _FINER * grid.shape[1]), min(height, _FINER * grid.shape[0]))
+    finer = cast("FloatMap", cv2.resize(grid, size, interpolation=cv2.INTER_CUBIC))
+    cv2.threshold(finer, 0, 0, cv2.THRESH_TOZERO, dst=finer)
+    return finer, max(cv2.minMaxLoc(finer)[1], 1.0)
