@@ -27,7 +27,7 @@ __all__ = ["Comparison", "Difference", "compare", "to_text"]
 
 _LEAST = 0.02
 """A difference below this share of the median counts as none, however small the noise within both runs."""
-_WIDTHS = (44, 8, 8, 6, 13, 9, 6)
+_WIDTHS = (42, 8, 8, 6, 13, 9, 6)
 """Of the columns of a table, the name's first."""
 
 
