@@ -94,7 +94,7 @@ def table(
 
 @contextlib.contextmanager
 def progress_line() -> Iterator[Callable[[str, float], None]]:
-    """One line on standard error that follows what is measured, where a person watches.
+    """One line on standard error that follows what is measured, on a terminal.
 
     It is drawn only when the callback is called: a thread that redraws would take time from what is measured.
     """

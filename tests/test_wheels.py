@@ -247,7 +247,7 @@ NO_CUDA = (
     ],
 )  # fmt: skip
 def test_refusals(run, name, options, code, message):
-    """One line of what is wrong and what to do; no file is written."""
+    """What is wrong and what to do, and nothing else."""
     found, out, err = run(name, "predict", PHOTO, "a spoon", *options)
     assert (found, out) == (code, "")
     assert re.fullmatch(message, err)
