@@ -54,7 +54,7 @@ _MOST_AGES = 100_000
 
 
 def moving_frames(width: int, height: int, count: int = 30) -> list[Pixels]:
-    """A sample photo seen by a camera that circles, RGB uint8 (height, width, 3)."""
+    """A sample photo as seen by a camera that moves in a circle, RGB uint8 (height, width, 3)."""
     photo = cv2.resize(samples.load("coffee"), (width * 5 // 4, height * 5 // 4))
     frames: list[Pixels] = []
     for number in range(count):
@@ -116,7 +116,7 @@ class Timer:
         self._next = time.monotonic()
 
     def wait(self) -> None:
-        """Wait for the next frame; one that is late does not hurry the others."""
+        """Wait for the next frame; after a late one, the others keep their distance."""
         now = time.monotonic()
         if self._next > now:
             time.sleep(self._next - now)

@@ -1,6 +1,6 @@
-"""Does a live loop that runs for long keep its memory and pace?
+"""Runs the live loop for long and watches memory, pace and temperature.
 
-``salgan-edge benchmark --soak 10m``, or ``python -m salgan_edge.benchmarks.soak``, whose exit code tells.
+``salgan-edge benchmark --soak 10m``, or ``python -m salgan_edge.benchmarks.soak``, whose exit code is 1 if memory grows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SAMPLE_SECONDS = 5.0
 _PROMPT_SECONDS = 2.0
 _WARM_SECONDS = 60.0
 _FRAMES_PER_SECOND = 1000.0
-"""Of the simulated camera: more than any generator keeps up with, so that it never rests."""
+"""Of the simulated camera: faster than any generator, so that the loop is always busy."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SoakResult:
-    """What a soak has shown."""
+    """Result of a soak."""
 
     samples: tuple[Sample, ...]
     dropped: int
@@ -89,7 +89,7 @@ class SoakResult:
 
     @property
     def growth_mb(self) -> float:
-        """How much more memory than at the beginning of `warm` there was later."""
+        """Largest growth of memory in `warm` since its first sample."""
         memory = [sample.memory_mb for sample in self.warm]
         return max(memory) - memory[0]
 
@@ -161,7 +161,7 @@ def soak(
         fps: of the simulated camera.
         width: of its frames, in pixels.
         height: likewise.
-        tell: is given each sample.
+        tell: called with each sample.
 
     Raises:
         SalganEdgeError: the bundle or the device cannot be used.

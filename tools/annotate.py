@@ -1,4 +1,4 @@
-"""Writes measured scores into a checkpoint, so that every bundle made of it tells them.
+"""Writes measured scores into a checkpoint, so that every bundle made of it has them in its manifest.
 
 ::
 

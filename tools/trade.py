@@ -105,7 +105,7 @@ def measure_trade(
         neck: ``yolox_nano_coco.onnx``; looked for in ``../shared/weights`` where None.
         threads: CPU threads.
         runs: of each at least.
-        progress: told what is being done.
+        progress: called with a line about what is being done.
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
