@@ -7,9 +7,11 @@ import hashlib
 import io
 import json
 import logging
+import os
 import re
 import sys
 import tempfile
+import threading
 import warnings
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["BoundSession", "DeviceWarning", "GraphSession", "NodeProviders"]
+__all__ = ["BoundSession", "DeviceWarning", "GraphSession", "NodeProviders", "load_onnxruntime"]
 
 _ASSIGNMENT = "get_provider_graph_assignment_info"  # since onnxruntime 1.24
 _KEPT_BUFFERS = 8
@@ -75,7 +77,7 @@ _DEFAULT = Execution()
 class GraphSession:
     """A loaded graph on the device that it really runs on.
 
-    Runs may come from several threads at once on the CPU, not on other devices.
+    Runs may come from several threads; on the CPU they run at once.
 
     Args:
         graph: ONNX file, or its content.
@@ -101,7 +103,7 @@ class GraphSession:
         name: str | None = None,
     ) -> None:
         self._name = name or (graph.name if isinstance(graph, Path) else "the graph")
-        self._runtime = _onnxruntime()
+        self._runtime = load_onnxruntime()
         self.device: str = _choose(self._runtime, execution)
         """Where the graph runs: a name of `salgan_edge.devices.DEVICES`."""
         on_cpu = self.device == "cpu"
@@ -212,7 +214,8 @@ class GraphSession:
     def _create(self, graph: Path | bytes, execution: Execution, *, capture: bool) -> Any:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = execution.threads or allowed_cpus()
-        debug = _log.isEnabledFor(logging.DEBUG)
+        # Of this package alone: a host that logs everything does not want the hundreds of lines of onnxruntime.
+        debug = logging.getLogger("salgan_edge").level == logging.DEBUG
         # Errors come as exceptions; all else is noise to a user. --debug of the command line shows it.
         options.log_severity_level = _INFO if debug else _FATAL
         if not execution.spinning:
@@ -322,9 +325,14 @@ class BoundSession:
         self._capture = capture
         self._buffers: OrderedDict[tuple[Any, ...], _Buffers] = OrderedDict()
         self._graphs = 0
+        self._turn = threading.Lock()
 
     def run(self, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        """Value of `output` for the inputs; the array is the caller's."""
+        """Value of `output` for the inputs; the array is the caller's. One thread at a time has the buffers."""
+        with self._turn:
+            return self._run(output, inputs)
+
+    def _run(self, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
         arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         key = (output, *((name, array.shape, array.dtype.str) for name, array in arrays.items()))
         if key not in self._buffers:
@@ -393,7 +401,15 @@ def _trace(runtime: Any, options: Any) -> tempfile.TemporaryDirectory[str] | Non
     return folder
 
 
-def _onnxruntime() -> Any:
+def load_onnxruntime() -> Any:
+    """The onnxruntime module, imported with its telemetry off unless the environment says otherwise.
+
+    With telemetry it keeps an identifier and a queue of events in the home folder, and sends them.
+
+    Raises:
+        MissingDependencyError: no onnxruntime package is installed, or it is broken.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415 - 0.1 s that `--help` need not pay
     except ImportError as error:

@@ -72,7 +72,9 @@ def ask(*question: str, timeout: float) -> Answer:
     # -P: a file of the current folder named like a package is imported only where we would import it.
     command = [sys.executable, "-P", "-X", "faulthandler", "-c", _START, path, *question]
     # The command line silences OpenCV; here its lines are the reason why a camera does not open.
-    return run_child(command, timeout, {**os.environ, "OPENCV_LOG_LEVEL": "WARNING"})
+    return run_child(
+        command, timeout, {"ORT_DISABLE_TELEMETRY": "1", **os.environ, "OPENCV_LOG_LEVEL": "WARNING"}
+    )
 
 
 def run_child(command: Sequence[str], timeout: float, environment: Mapping[str, str] | None = None) -> Answer:
