@@ -105,6 +105,7 @@ def test_extras(wheel):
         "numpy",
         "opencv-python",
         "platformdirs",
+        "psutil",
         "tokenizers",
         "typer",
     ]
