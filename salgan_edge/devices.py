@@ -244,11 +244,9 @@ def cache_folder() -> Path:
     """Where things that can be made again are kept; ``SALGAN_EDGE_CACHE`` sets another place."""
     if named := os.environ.get("SALGAN_EDGE_CACHE"):
         return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "salgan-edge"
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/salgan-edge"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salgan-edge"
+    from platformdirs import user_cache_path  # noqa: PLC0415 - for TensorRT only
+
+    return user_cache_path("salgan-edge", appauthor=False, opinion=False)
 
 
 def loading_problem(device: str) -> str | None:

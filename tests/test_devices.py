@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from salgan_edge.devices import (
     parse_options,
     repair,
 )
+from salgan_edge.doctor.devices import TINY_GRAPH
 from salgan_edge.errors import BundleFormatError, DeviceError, MissingDependencyError
 from salgan_edge.metrics import cc
 from salgan_edge.session import BoundSession, DeviceWarning, GraphSession
@@ -272,28 +274,22 @@ def test_extras_are_those_of_the_project():
         assert requirement.partition(">")[0].partition("[")[0] == kind.package
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
 @pytest.mark.parametrize(
-    ("platform", "variables", "expected"),
+    ("variables", "expected"),
     [
-        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/salgan-edge"),
-        ("linux", {"XDG_CACHE_HOME": ""}, "/home/me/.cache/salgan-edge"),
-        ("linux", {}, "/home/me/.cache/salgan-edge"),
-        ("darwin", {"XDG_CACHE_HOME": "/x"}, "/home/me/Library/Caches/salgan-edge"),
-        ("win32", {"LOCALAPPDATA": "/local"}, "/local/salgan-edge"),
-        ("win32", {}, "/home/me/AppData/Local/salgan-edge"),
-        ("linux", {"SALGAN_EDGE_CACHE": "/mine", "XDG_CACHE_HOME": "/x"}, "/mine"),
-        ("win32", {"SALGAN_EDGE_CACHE": "/mine"}, "/mine"),
-        ("darwin", {"SALGAN_EDGE_CACHE": "/mine"}, "/mine"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/salgan-edge"),
+        ({"XDG_CACHE_HOME": ""}, "~/.cache/salgan-edge"),
+        ({}, "~/.cache/salgan-edge"),
+        ({"SALGAN_EDGE_CACHE": "/mine", "XDG_CACHE_HOME": "/x"}, "/mine"),
     ],
 )
-def test_cache_folder(platform, variables, expected, monkeypatch):
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "SALGAN_EDGE_CACHE"):
+def test_cache_folder(variables, expected, monkeypatch):
+    for name in ("XDG_CACHE_HOME", "SALGAN_EDGE_CACHE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(devices, "sys", SimpleNamespace(platform=platform))
-    monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
-    assert cache_folder() == Path(expected)
+    assert cache_folder() == Path(expected).expanduser()
 
 
 # Why a provider's library does not load
@@ -462,39 +458,90 @@ def test_provider_that_is_not_in_the_package(monkeypatch):
 # Providers and their options
 
 
-def test_providers_of_each_device(monkeypatch, tmp_path):
-    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
+class AnyMachine:
+    """An onnxruntime with every provider, which computes on the CPU and says of operators what it is told to say."""
 
-    def providers(device, capture=False, **options):
-        return session._providers(device, Execution(device, options=options), b"graph", "g", capture=capture)
+    def __init__(self, monkeypatch):
+        import onnxruntime
 
-    cpu = ("CPUExecutionProvider", {})
-    assert providers("cpu") == [cpu]
-    assert providers("cuda") == [("CUDAExecutionProvider", {}), cpu]
-    assert providers("cuda", device_id="1", x="y") == [
-        ("CUDAExecutionProvider", {"device_id": "1", "x": "y"}),
-        cpu,
-    ]
-    assert providers("cuda", capture=True) == [("CUDAExecutionProvider", {"enable_cuda_graph": "1"}), cpu]
-    assert providers("openvino", device_type="GPU") == [
-        ("OpenVINOExecutionProvider", {"device_type": "GPU"}),
-        cpu,
-    ]
-    # CUDA takes what TensorRT does not know, on the same GPU.
-    (first, own), (second, other), last = providers(
-        "tensorrt", capture=True, device_id="2", trt_fp16_enable="1"
-    )
-    assert (first, second, last) == ("TensorrtExecutionProvider", "CUDAExecutionProvider", cpu)
-    assert other == {"device_id": "2"}
-    assert (
-        own.items()
-        >= {
-            "device_id": "2",
-            "trt_fp16_enable": "1",
-            "trt_engine_cache_enable": "1",
-            "trt_cuda_graph_enable": "1",
-        }.items()
-    )
+        self.asked = []
+        """Providers that each session was made with."""
+        self.operators = {}
+        """Types of the operators on each provider; the preferred one has a convolution where nothing is said."""
+        self.broken = ""
+        """What a run raises."""
+        machine, real = self, onnxruntime.InferenceSession
+
+        class Session(real):
+            def __init__(self, content, options, providers, **rest):
+                if providers != ["CPUExecutionProvider"]:
+                    machine.asked.append(providers)
+                super().__init__(content, options, ["CPUExecutionProvider"], **rest)
+
+            def get_providers(self):
+                return [name for name, _ in machine.asked[-1]]
+
+            def get_provider_graph_assignment_info(self):
+                operators = machine.operators or {machine.asked[-1][0][0]: ["Conv"]}
+                return [
+                    SimpleNamespace(ep_name=name, get_nodes=lambda types=types: [SimpleNamespace(op_type=t) for t in types])
+                    for name, types in operators.items()
+                ]  # fmt: skip
+
+            def run(self, *arguments):
+                if machine.broken:
+                    raise RuntimeError(machine.broken)
+                return super().run(*arguments)
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        listed = [kind.provider for kind in DEVICES.values()]
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+        monkeypatch.setattr(session, "loading_problem", lambda _: None)
+
+    def providers(self, device, graph=TINY_GRAPH, **values):
+        """What onnxruntime is asked for in the end."""
+        GraphSession(graph, Execution(device, **values), name="generator.onnx")
+        return self.asked[-1]
+
+
+@pytest.fixture
+def any_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path / "cache"))
+    return AnyMachine(monkeypatch)
+
+
+CPU = ("CPUExecutionProvider", {})
+
+
+@pytest.mark.parametrize(
+    ("device", "values", "expected"),
+    [
+        ("cpu", {}, []),
+        ("cuda", {}, [("CUDAExecutionProvider", {})]),
+        ("auto", {}, [("CUDAExecutionProvider", {})]),
+        ("cuda", {"options": {"device_id": "1", "x": "y"}}, [("CUDAExecutionProvider", {"device_id": "1", "x": "y"})]),
+        ("cuda", {"cuda_graph": True}, [("CUDAExecutionProvider", {"enable_cuda_graph": "1"})]),
+        ("openvino", {"options": {"device_type": "GPU"}}, [("OpenVINOExecutionProvider", {"device_type": "GPU"})]),
+        ("coreml", {}, [("CoreMLExecutionProvider", {})]),
+        ("directml", {"options": {"device_id": "1"}}, [("DmlExecutionProvider", {"device_id": "1"})]),
+        # Engines that are kept where the user says; the default folder is left alone.
+        (
+            "tensorrt", {"options": {"trt_engine_cache_path": "/mine", "device_id": "2"}},
+            [("TensorrtExecutionProvider", {"trt_engine_cache_path": "/mine", "device_id": "2"}), ("CUDAExecutionProvider", {"device_id": "2"})],
+        ),
+    ],
+)  # fmt: skip
+def test_providers_of_each_device(device, values, expected, any_machine, tmp_path, notes):
+    assert any_machine.providers(device, **values) == [*expected, CPU]
+    assert (list(tmp_path.iterdir()), notes) == ([], [])
+
+
+def test_a_graph_is_captured_only_where_all_runs_on_the_gpu(any_machine):
+    any_machine.operators = {"CUDAExecutionProvider": ["Conv"], "CPUExecutionProvider": ["Resize"]}
+    assert any_machine.providers("cuda", cuda_graph=True) == [("CUDAExecutionProvider", {}), CPU]
+    # What computes shapes is left on the CPU on purpose.
+    any_machine.operators["CPUExecutionProvider"] = ["Shape", "Gather"]
+    assert any_machine.providers("cuda", cuda_graph=True)[0][1] == {"enable_cuda_graph": "1"}
 
 
 @pytest.fixture
@@ -509,17 +556,17 @@ def notes():
     logger.removeHandler(handler)
 
 
-def test_engine_cache_of_tensorrt(monkeypatch, tmp_path, notes):
-    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path / "cache"))
-    packages = {"onnxruntime-gpu": "1.31.1"}
+def test_engine_cache_of_tensorrt(any_machine, monkeypatch, tmp_path, notes):
+    packages, tensorrt = {"onnxruntime-gpu": "1.31.1"}, ["10.9"]
     monkeypatch.setattr(session, "installed_packages", lambda: packages)
-    tensorrt = ["10.9"]
     monkeypatch.setattr(importlib.metadata, "version", lambda _: tensorrt[0])
 
-    def folder(graph=b"graph", quiet=False):
-        options = session._engine_cache(graph, "generator.onnx", quiet=quiet)
+    def folder(graph=TINY_GRAPH, **values):
+        (_, options), (_, beside), _ = any_machine.providers("tensorrt", graph, **values)
+        assert beside == {}
         assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
         assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"]
+        assert options.get("trt_cuda_graph_enable") == ("1" if values else None)
         return Path(options["trt_engine_cache_path"])
 
     first = folder()
@@ -529,60 +576,72 @@ def test_engine_cache_of_tensorrt(monkeypatch, tmp_path, notes):
     assert note.getMessage() == (
         f"TensorRT builds its engines for generator.onnx, once; this takes minutes (kept in {first})"
     )
-    # The session is made a second time for a CUDA graph.
-    assert folder(quiet=True) == first
-    assert len(notes) == 1
     (first / "x.engine").touch()
-    assert folder() == first
+    # A CUDA graph has the session made a second time; a file is the same graph as its content.
+    (tmp_path / "g.onnx").write_bytes(TINY_GRAPH)
+    assert folder(cuda_graph=True) == folder(tmp_path / "g.onnx") == first
     assert len(notes) == 1
-    # A file is the same graph as its content.
-    (tmp_path / "g.onnx").write_bytes(b"graph")
-    assert folder(tmp_path / "g.onnx") == first
-    others = [folder(b"another graph")]
+    others = [folder(GENERATOR)]
     packages["onnxruntime-gpu"] = "1.32.0"
     others.append(folder())
     tensorrt[0] = "10.10"
-    others.append(folder())
+    others.append(folder(cuda_graph=True))
     assert len({first, *others}) == 4
     assert len(notes) == 4
 
 
-def test_engine_cache_of_ones_own(monkeypatch, tmp_path, notes):
-    """Options that say where engines are kept leave the default alone."""
-    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
-    execution = Execution(
-        "tensorrt", options={"trt_engine_cache_path": "/mine", "trt_engine_cache_enable": "1"}
-    )
-    (_, options), *_ = session._providers("tensorrt", execution, b"graph", "g", capture=False)
-    assert options == execution.options
-    assert (list(tmp_path.iterdir()), notes) == ([], [])
-
-
-@pytest.mark.parametrize("place", ["file", "file/deeper", "/proc/1/nothing"])
-def test_engine_cache_that_cannot_be_written(place, monkeypatch, tmp_path):
+@pytest.mark.parametrize("place", ["file", "file/deeper", "/proc/1/nothing", "read-only"])
+def test_engine_cache_that_cannot_be_written(place, any_machine, monkeypatch, tmp_path):
+    """Said before the engine is built, not after; also where the folder is there but nothing can be written to it."""
     if place.startswith("/proc") and sys.platform != "linux":
         pytest.skip("no /proc")
     (tmp_path / "file").touch()
     monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path / place))
+    if place == "read-only":
+
+        def refuse(**_):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(
-        DeviceError, match=r"cannot be kept in .*; set SALGAN_EDGE_CACHE to a folder that can"
+        DeviceError, match=r"cannot be kept in .*: .*; set SALGAN_EDGE_CACHE to a folder that can"
     ):
-        session._engine_cache(b"graph", "g", quiet=False)
+        any_machine.providers("tensorrt")
 
 
-def test_engine_cache_that_is_read_only(monkeypatch, tmp_path):
-    """The folder is there; that nothing can be written is said before the engine is built, not after."""
-    monkeypatch.setenv("SALGAN_EDGE_CACHE", str(tmp_path))
-    session._engine_cache(b"graph", "g", quiet=False)
+@pytest.mark.parametrize(
+    ("device", "operators", "message"),
+    [
+        ("openvino", {"OpenVINOExecutionProvider": ["Conv"]}, ""),
+        ("openvino", {"CPUExecutionProvider": ["Conv", "Conv", "Relu"]}, "2 Conv, 1 Relu on CPUExecutionProvider"),
+        # CUDA is the same GPU.
+        ("tensorrt", {"TensorrtExecutionProvider": ["Conv"], "CUDAExecutionProvider": ["Resize"]}, ""),
+        ("cuda", {"CUDAExecutionProvider": ["Conv"], "CPUExecutionProvider": ["Shape", "Gather"]}, ""),
+        ("cuda", {"TensorrtExecutionProvider": ["Conv"], "CUDAExecutionProvider": ["Resize"]}, "1 Conv on TensorrtExecution"),
+    ],
+)  # fmt: skip
+def test_strict_names_the_operators(device, operators, message, any_machine):
+    any_machine.operators = operators
+    if not message:
+        assert any_machine.providers(device, strict=True)
+        return
+    with pytest.raises(DeviceError, match=f"{device} does not run all of generator.onnx: {message}.*; leave"):
+        any_machine.providers(device, strict=True)
 
-    def refuse(**_):
-        raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(session.tempfile, "TemporaryFile", refuse)
-    with pytest.raises(
-        DeviceError, match=r"cannot be kept in .*: Read-only file system; set SALGAN_EDGE_CACHE"
-    ):
-        session._engine_cache(b"graph", "g", quiet=False)
+def test_failure_on_a_device_is_one_of_the_device(any_machine):
+    any_machine.broken = "/src/cuda_call.cc:100 bool Check(int) CUDA failure 2: out of memory\nmore"
+    for device, message in (("openvino", "CUDA failure 2: out of memory"), ("cuda", ".*")):
+        graph = GraphSession(GENERATOR, Execution(device), name="generator.onnx")
+        with pytest.raises(
+            DeviceError,
+            match=rf"^{device} failed while running generator\.onnx: {message}; use --device cpu$",
+        ):
+            graph.run(contract.SALIENCY, inputs())
+    # On the CPU, it can only be the caller's.
+    graph = GraphSession(GENERATOR, Execution("cpu", 1), name="generator.onnx")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        graph.run(contract.SALIENCY, inputs())
 
 
 # Fixed buffers
@@ -788,68 +847,6 @@ def test_sound_graph_that_a_device_refuses_is_the_devices_fault(monkeypatch):
         DeviceError, match=r"^cuda cannot run generator\.onnx: out of memory; or use --device cpu$"
     ):
         GraphSession(GENERATOR, Execution("cuda"))
-
-
-# Running
-
-
-def test_failure_on_a_device_is_one_of_the_device():
-    graph = GraphSession(GENERATOR, Execution("cpu", 1), name="generator.onnx")
-    wrong = inputs() | {contract.IMAGE: np.zeros((1, 4), np.uint8)}
-    # On the CPU, it can only be the caller's.
-    with pytest.raises(Exception, match="INVALID_ARGUMENT") as raised:
-        graph.run(contract.SALIENCY, wrong)
-    assert not isinstance(raised.value, DeviceError)
-
-    class Failing:
-        def run(self, *_):
-            raise RuntimeError("/src/cuda_call.cc:100 bool Check(int) CUDA failure 2: out of memory\nmore")
-
-    for broken in ("_session", "_bound"):
-        graph = GraphSession(GENERATOR, Execution("cpu", 1), name="generator.onnx")
-        graph.device = "openvino"
-        setattr(graph, broken, Failing())
-        with pytest.raises(
-            DeviceError,
-            match=r"^openvino failed while running generator\.onnx: CUDA failure 2: out of memory; use --device cpu$",
-        ):
-            graph.run(contract.SALIENCY, inputs())
-
-
-@pytest.mark.skipif(
-    not hasattr(pytest.importorskip("onnxruntime").InferenceSession, session._ASSIGNMENT),
-    reason="this onnxruntime keeps no record",
-)
-def test_strict_names_the_operators(monkeypatch):
-    """The real record of a run on the CPU, as if another device had been asked for."""
-    graph = GraphSession(GENERATOR, Execution("cpu", 1), traced=True)
-    graph._check_strict()
-    graph.device = "openvino"
-    with pytest.raises(
-        DeviceError,
-        match=r"openvino does not run all of generator\.onnx: .*\d+ Conv\b.* on CPUExecutionProvider; leave",
-    ):
-        graph._check_strict()
-    graph.device = "tensorrt"
-    pairs = [("TensorrtExecutionProvider", "Conv"), ("CUDAExecutionProvider", "Resize")]
-    record = session._counted("assignment", pairs)
-    monkeypatch.setattr(graph, "_recorded", lambda: record)
-    # CUDA is the same GPU.
-    graph._check_strict()
-    assert not graph._all_on_device()
-    # What reckons with shapes is left on the CPU on purpose.
-    pairs = [
-        ("CUDAExecutionProvider", "Conv"),
-        ("CPUExecutionProvider", "Shape"),
-        ("CPUExecutionProvider", "Gather"),
-    ]
-    graph.device = "cuda"
-    monkeypatch.setattr(graph, "_recorded", lambda: session._counted("assignment", pairs))
-    graph._check_strict()
-    assert graph._all_on_device()
-    monkeypatch.setattr(graph, "_recorded", lambda: record)
-    with pytest.raises(DeviceError, match="1 Conv on TensorrtExecutionProvider"):
-        graph._check_strict()
 
 
 # On a GPU. `pytest -m gpu` runs these alone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
@@ -805,7 +804,8 @@ def command(folder, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("package", "title"), [("onnxruntime", "onnxruntime"), ("cv2", "opencv"), ("numpy", "numpy")]
+    ("package", "title"),
+    [("onnxruntime", "onnxruntime"), ("cv2", "opencv"), ("numpy", "numpy"), ("tokenizers", "tokenizers")],
 )
 def test_package_that_cannot_be_imported(tmp_path, package, title):
     """Also the report itself does without it."""
@@ -818,7 +818,9 @@ def test_package_that_cannot_be_imported(tmp_path, package, title):
     assert errors[0]["commands"]
     assert report["failures"] == {}
     assert report["bundle"]["tried"] is False
-    assert report["packages"]["imports"]["tokenizers"]["problem"] == ""
+    broken = {name for name, found in report["packages"]["imports"].items() if found["problem"]}
+    # What needs numpy breaks with it.
+    assert (broken - {"opencv", "onnxruntime"} if package == "numpy" else broken) == {title}
 
 
 @pytest.mark.parametrize(
@@ -835,20 +837,3 @@ def test_package_that_crashes_or_hangs(tmp_path, code, problem):
     assert problem in report["packages"]["imports"]["onnxruntime"]["problem"]
     assert report["packages"]["imports"]["onnxruntime"]["place"] == ""
     assert [facts["tried"] for facts in report["devices"]] == [False] * len(DEVICES)
-
-
-def test_facts_are_found_without_native_code():
-    """No module of the doctor imports what may be broken, but inside of its functions."""
-    import salgan_edge.doctor
-
-    for path in Path(salgan_edge.doctor.__file__).parent.glob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-                assert not {name.split(".")[0] for name in names} & {
-                    "numpy",
-                    "cv2",
-                    "onnxruntime",
-                    "tokenizers",
-                }
-                assert not any(name.endswith((".predictor", ".verify")) for name in names)

@@ -413,7 +413,7 @@ def _explained(facts: Facts, device: DeviceFacts) -> tuple[str, tuple[str, ...]]
 
 
 def _hardware(facts: Facts) -> tuple[str, tuple[str, ...]] | None:
-    """What is amiss with NVIDIA's device or driver, and what mends it; None where it is the libraries."""
+    """What is wrong with NVIDIA's device or driver, and what mends it; None where the libraries are at fault."""
     cuda, system = facts.cuda, facts.system
     if system.settings.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         command = "set CUDA_VISIBLE_DEVICES=" if system.kind == "Windows" else "unset CUDA_VISIBLE_DEVICES"

@@ -282,32 +282,12 @@ def _fields(info: str) -> dict[str, str]:
 
 def _memory() -> tuple[int | None, int | None]:
     """Bytes of the machine, and those that programs can still get."""
-    fields = _fields(_text(Path("/proc/meminfo")))
-    if "MemTotal" in fields:
-        sizes = [fields.get(key, "").split() for key in ("MemTotal", "MemAvailable")]
-        total, free = (int(size[0]) * 1024 if size else None for size in sizes)
-        return total, free
-    if platform.system() == "Darwin":
-        size = _sysctl("hw.memsize")
-        return int(size) if size else None, None
-    if platform.system() == "Windows":
-        return _windows_memory()
-    return None, None
-
-
-def _windows_memory() -> tuple[int | None, int | None]:
-    class Status(ctypes.Structure):
-        _fields_ = (
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in ("total", "free", "a", "b", "c", "d", "e")),
-        )
-
-    status = Status()
-    status.length = ctypes.sizeof(status)
-    if not ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):  # type: ignore[attr-defined,unused-ignore]
+    try:
+        import psutil  # noqa: PLC0415 - a report is wanted where packages are missing, too
+    except ImportError:
         return None, None
-    return status.total, status.free
+    found = psutil.virtual_memory()
+    return found.total, found.available
 
 
 def _memory_limit(memory: int | None) -> int | None:
