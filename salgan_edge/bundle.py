@@ -107,6 +107,9 @@ class Manifest:
     text_id: str = ""
     """Digest of the text encoder and the tokenizer before the graph is given the bundle's id, so that
     it is the same in every bundle with this text encoder; empty in bundles that older versions made."""
+    preparation: str = ""
+    """What is done to a photo before the graph, `salgan_edge.resample.PREPARATION`; empty in bundles that older
+    versions made, whose golden outputs were made without."""
 
     @property
     def text_key(self) -> str:
@@ -122,8 +125,9 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as it is written."""
         values = asdict(self)
-        if not self.text_id:
-            del values["text_id"]
+        for name in ("text_id", "preparation"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     FloatMap = npt.NDArray[np.float32]
 
-__all__ = ["enlarge", "fit", "refine"]
+__all__ = ["PREPARATION", "enlarge", "fit", "refine"]
+
+PREPARATION = "fit-1"
+"""Name of what `fit` does to a photo before the graph, as manifests have it. Another name whenever its pixels change: golden
+outputs were made with it, and `verify` fails where they no longer come out."""
+
 
 _BELOW = 0.2
 """How far below the input's side averaging may go, as a share of it: 480 rows become 240 for 256."""
@@ -29,6 +34,7 @@ def fit(pixels: Pixels, height: int, width: int) -> Pixels:
     its time. OpenCV averages whole pixels of 8 bits and draws straight lines between what remains
     in a fraction of that. Where averaging does not come close enough to the input's size, lines
     would skip pixels, and the graph does the rest. What it does to accuracy: benchmarks/NOTES.md.
+    Both are bit for bit the same on every machine.
 
     Args:
         pixels: RGB (H, W, 3).
@@ -47,7 +53,7 @@ def fit(pixels: Pixels, height: int, width: int) -> Pixels:
             return averaged
         import cv2  # noqa: PLC0415 - not needed for photos of the input's size
 
-        return cast("Pixels", cv2.resize(averaged, (width, height), interpolation=cv2.INTER_LINEAR))
+        return cast("Pixels", cv2.resize(averaged, (width, height), interpolation=cv2.INTER_LINEAR_EXACT))
     factor = min(down, across)
     return _averaged(pixels, factor, factor)
 

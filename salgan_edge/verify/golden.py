@@ -12,7 +12,7 @@ array             type                    what
 ``step``          int64 ()                every how many rows and columns of the saliency are kept
 ``image_<k>``     uint8 (H, W, 3)         photo of pair k, RGB
 ``prompts_<k>``   int64 (N,)              rows of ``embeddings`` that it was given; -1 for no text
-``saliency_<k>``  float32 (N, h, w)       saliency, as the generator gave it
+``saliency_<k>``  float32 (N, h, w)       saliency, as the generator gave it for the fitted photo
 ================= ======================= ==========================================================
 """
 
@@ -28,11 +28,13 @@ import numpy as np
 from salgan_edge import contract
 from salgan_edge.errors import BundleError, BundleFormatError
 from salgan_edge.metrics import cc
+from salgan_edge.resample import PREPARATION, fit
 from salgan_edge.verify.checks import Check, value
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from salgan_edge.bundle import Manifest
     from salgan_edge.session import GraphSession
     from salgan_edge.tokenizer import ClipTokenizer
 
@@ -49,6 +51,7 @@ __all__ = [
     "check_tokens",
     "check_vectors",
     "closeness",
+    "prepared",
     "tolerance_for",
 ]
 
@@ -287,17 +290,23 @@ def check_vectors(session: GraphSession | None, golden: GoldenData, precision: s
     return Check(VECTORS, "fail" if problem else "ok", detail, figures)
 
 
-def check_maps(session: GraphSession | None, golden: GoldenData, precision: str) -> Check:
-    """The generator gives about the golden maps for the golden photos and vectors."""
+def check_maps(session: GraphSession | None, golden: GoldenData, manifest: Manifest) -> Check:
+    """The generator gives about the golden maps for the golden photos and vectors.
+
+    Photos take the way that they take in `SaliencyPredictor.predict`.
+    """
     if session is None:
         return Check(MAPS, "skipped", "the generator could not be loaded")
-    limits = tolerance_for(precision, session.device)
+    if manifest.preparation not in ("", PREPARATION):
+        detail = f"made for photos prepared by {manifest.preparation}, this salgan-edge has {PREPARATION}: pip install -U salgan-edge"
+        return Check(MAPS, "fail", detail)
+    limits = tolerance_for(manifest.precision, session.device)
     problems, results = [], []
     peaks: list[dict[str, list[int]]] = []
     for number, pair in enumerate(golden.pairs):
         photo = f"photo {number} ({pair.image.shape[1]}x{pair.image.shape[0]})"
         inputs: dict[str, npt.NDArray[Any]] = {
-            contract.IMAGE: pair.image[None],
+            contract.IMAGE: prepared(pair.image, manifest)[None],
             contract.TEXT_EMBEDDING: golden.vectors(pair)[None],
         }
         try:
@@ -336,6 +345,11 @@ def check_maps(session: GraphSession | None, golden: GoldenData, precision: str)
         f"peak in the same place in {unmoved} of {count}",
     )
     return Check(MAPS, "fail" if problems else "ok", detail, figures)
+
+
+def prepared(image: npt.NDArray[np.uint8], manifest: Manifest) -> npt.NDArray[np.uint8]:
+    """A photo as the generator of a bundle is given it: fitted, unless golden outputs were made without."""
+    return fit(image, *manifest.input_size) if manifest.preparation else image
 
 
 def _figures(difference: float | None, correlation: float | None, limit: float, least: float) -> str:

@@ -202,7 +202,7 @@ class _Run:
         else:
             yield from (Check(name, "absent", _NOT_HERE) for name in names[:2])
         generator = self.sessions.get(contract.GENERATOR_FILE)
-        yield check_maps(generator, golden, self._manifest.precision)
+        yield check_maps(generator, golden, self._manifest)
 
     def _providers(self, name: str) -> Check:
         title = f"providers of {name}"
