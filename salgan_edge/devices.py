@@ -34,6 +34,7 @@ __all__ = [
     "cache_folder",
     "installed_packages",
     "loading_problem",
+    "packages_in",
     "parse_options",
     "repair",
 ]
@@ -199,12 +200,22 @@ def installed_packages() -> dict[str, str]:
 
     Packages that stand beside onnxruntime (onnxruntime-extensions, onnxruntime-genai) are none.
     """
+    return packages_in("onnxruntime", ("onnxruntime", "ort-"))
+
+
+def packages_in(folder: str, beginnings: tuple[str, ...]) -> dict[str, str]:
+    """Versions of the installed packages that have files in a folder, by name.
+
+    Args:
+        folder: of the Python package, such as ``cv2``.
+        beginnings: of the names of the packages that are asked.
+    """
     from importlib import metadata  # noqa: PLC0415 - 0.01 s that `--help` need not pay
 
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
         name, version = _name_and_version(distribution)
-        if (name == "onnxruntime" or name.startswith("onnxruntime-")) and _fills_onnxruntime(distribution):
+        if name.startswith(beginnings) and _fills(distribution, folder):
             # The first on the path is the one that is imported.
             found.setdefault(name, version)
     return dict(sorted(found.items()))
@@ -221,13 +232,13 @@ def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     return re.sub(r"[-_.]+", "-", str(name or "")).lower(), str(version or "of unknown version")
 
 
-def _fills_onnxruntime(distribution: Distribution) -> bool:
-    """Whether a package's files lie in the folder ``onnxruntime``; taken for granted without a list of them."""
+def _fills(distribution: Distribution, folder: str) -> bool:
+    """Whether a package's files lie in a folder; taken for granted without a list of them."""
     try:
         content = distribution.read_text("RECORD")
     except (OSError, UnicodeDecodeError):
         return True
-    return content is None or any(line.startswith("onnxruntime/") for line in content.splitlines())
+    return content is None or any(line.startswith(f"{folder}/") for line in content.splitlines())
 
 
 def repair(extra: str) -> str:

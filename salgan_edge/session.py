@@ -1,4 +1,4 @@
-"""Execution of one graph. The only module of the runtime that imports onnxruntime."""
+"""Execution of one graph: the only module on the way of a prediction that imports onnxruntime."""
 
 from __future__ import annotations
 

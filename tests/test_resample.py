@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from salgan_edge import contract, samples
+from salgan_edge.bundle import default_bundle
+from salgan_edge.devices import Execution
 from salgan_edge.resample import enlarge, fit
+from salgan_edge.session import GraphSession
 
 
 @pytest.fixture
@@ -61,14 +64,20 @@ def test_a_ramp_stays_where_it_was():
     assert np.abs(turned.astype(float) - expected[:, None, None]).max() <= 1.5
 
 
+@pytest.fixture(scope="module")
+def graph():
+    """The embedded generator, as it is."""
+    return GraphSession(default_bundle() / contract.GENERATOR_FILE, Execution("cpu"))
+
+
 @pytest.mark.parametrize("size", [(640, 480), (1920, 1080), (320, 240), (200, 150)])
 @pytest.mark.parametrize("name", ["coffee", "astronaut", "chelsea"])
-def test_maps_are_those_of_the_graphs_resize(predictor, name, size):
+def test_maps_are_those_of_the_graphs_resize(predictor, graph, name, size):
     photo = cv2.resize(samples.load(name), size, interpolation=cv2.INTER_AREA)
     vectors = predictor.embed(["a spoon"])
     (grid,) = predictor.grids(photo, vectors)
     inputs = {contract.IMAGE: photo[None], contract.TEXT_EMBEDDING: vectors[None]}
-    expected = predictor.generator.run(contract.SALIENCY, inputs)[0, 0]
+    expected = graph.run(contract.SALIENCY, inputs)[0, 0]
     assert np.corrcoef(grid.ravel(), expected.ravel())[0, 1] > 0.99
     peak, other = (np.array(np.unravel_index(each.argmax(), each.shape)) for each in (grid, expected))
     assert np.abs(peak - other).max() <= 1

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from salgan_edge._version import __version__
 from salgan_edge.cpus import allowed_cpus, control_groups, cpu_quota
+from salgan_edge.devices import installed_packages, packages_in
 from salgan_edge.doctor.probe import ask
 
 if TYPE_CHECKING:
@@ -323,8 +324,6 @@ def _text(path: Path) -> str:
 
 _MODULES = {"numpy": "numpy", "opencv": "cv2", "tokenizers": "tokenizers", "onnxruntime": "onnxruntime"}
 """What `predict` imports, by the names of this report."""
-_FAMILIES = {"onnxruntime": (("onnxruntime", "ort-"), "onnxruntime/capi/"), "opencv": (("opencv",), "cv2/")}
-"""Beginnings of the names of packages that may write into one folder, and that folder."""
 
 
 @dataclass(frozen=True)
@@ -370,8 +369,8 @@ def gather_packages(timeout: float) -> Packages:
     """
     versions = {normal(d.metadata["Name"]): d for d in metadata.distributions() if d.metadata["Name"]}
     required = _required()
-    families = {name: _family(versions.values(), *family) for name, family in _FAMILIES.items()}
-    several = {name for family in families.values() if len(family) > 1 for name in family}
+    families = installed_packages(), packages_in("cv2", ("opencv",))
+    several = {name for family in families if len(family) > 1 for name in family}
     known = {
         name: found.version
         for name, found in sorted(versions.items())
@@ -382,8 +381,8 @@ def gather_packages(timeout: float) -> Packages:
     return Packages(
         installed=known,
         required=required,
-        onnxruntime=families["onnxruntime"],
-        opencv=families["opencv"],
+        onnxruntime=families[0],
+        opencv=families[1],
         wanted_by=_wanted_by(versions.values(), several) if several else {},
         imports=imports,
     )
@@ -409,20 +408,6 @@ def _required() -> dict[str, str]:
             if match and "extra ==" not in line:
                 found[normal(match[1])] = match[2]
     return found
-
-
-def _family(
-    installed: Iterable[metadata.Distribution], beginnings: tuple[str, ...], folder: str
-) -> dict[str, str]:
-    """Packages of these names that have files in the folder, or whose list of files is lost."""
-    found = {}
-    for package in installed:
-        name = normal(package.metadata["Name"])
-        if name.startswith(beginnings):
-            files = package.files
-            if files is None or any(file.as_posix().startswith(folder) for file in files):
-                found[name] = package.version
-    return dict(sorted(found.items()))
 
 
 def _wanted_by(

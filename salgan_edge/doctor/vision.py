@@ -8,7 +8,7 @@ import platform
 import re
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +141,8 @@ def gather_display(gui: str, timeout: float) -> Display:
     if not (gui and expected):
         return facts
     found = ask("window", timeout=timeout)
-    return Display(
-        expected,
-        display,
-        facts.session,
-        ssh,
+    return replace(
+        facts,
         works=not found.problem,
         problem=found.problem,
         stderr=found.stderr,
@@ -286,12 +283,8 @@ def _try(camera: Camera, timeout: float) -> Camera:
     found = ask("camera", str(camera.number), timeout=timeout)
     values = found.values
     captures = bool(values.get("captures", True))
-    return Camera(
-        number=camera.number,
-        device=camera.device,
-        name=camera.name,
-        allowed=camera.allowed,
-        group=camera.group,
+    return replace(
+        camera,
         tried=captures,
         works=not found.problem if captures else None,
         captures=captures,
