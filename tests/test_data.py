@@ -13,10 +13,17 @@ import pytest
 
 from salgan_edge import cli
 from salgan_edge.errors import DataError, ImageError
-from salgan_edge.gaze.folder import COLUMNS, GazeFolder, photos
-from salgan_edge.gaze.info import DatasetInfo
-from salgan_edge.gaze.problems import Problems
-from salgan_edge.gaze.split import SPLIT_ID, SPLITS, split_names, split_photos
+from salgan_edge.gaze.folder import (
+    COLUMNS,
+    SPLIT_ID,
+    SPLITS,
+    DatasetInfo,
+    GazeFolder,
+    Problems,
+    photos,
+    split_names,
+    split_photos,
+)
 from salgan_edge.images import write_image
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"

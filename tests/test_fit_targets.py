@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from salgan_edge.train import fit_targets
 from salgan_edge.train.data.objects import TargetShape, box_map
 
-from salgan_edge.gaze.split import split_photos
+from salgan_edge.gaze.folder import split_photos
 
 SHAPE = TargetShape(spread=0.3, blur=0.08, floor=0.5, share=0.35)
 BOXES = (((0.1, 0.2, 0.3, 0.5),), ((0.6, 0.1, 0.7, 0.3),), ((0.2, 0.6, 0.5, 0.9), (0.7, 0.7, 0.8, 0.8)))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.folder import split_names
 from salgan_edge.gaze.phrases import Phrase, PhraseSet, format_boxes, mirrored, parse_boxes, wordings
-from salgan_edge.gaze.split import split_names
 from salgan_edge.images import write_image
 
 LABELS = ["set", "image", "kind", "texts", "boxes"]

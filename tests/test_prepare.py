@@ -13,15 +13,11 @@ import pytest
 
 from salgan_edge import cli
 from salgan_edge.errors import DataError, MissingDependencyError, OutputError
-from salgan_edge.gaze.folder import GazeFolder
-from salgan_edge.gaze.info import DatasetInfo
-from salgan_edge.gaze.prepare import pack
+from salgan_edge.gaze.folder import DatasetInfo, GazeFolder
+from salgan_edge.gaze.prepare import Columns, LayoutName, PrepareOptions, SplitChoice, build
 from salgan_edge.gaze.prepare.build import prepare
-from salgan_edge.gaze.prepare.conditions import condition_named, parse_name, short_name
-from salgan_edge.gaze.prepare.layout import LayoutName, PrepareOptions, SplitChoice
-from salgan_edge.gaze.prepare.maps import read_map
-from salgan_edge.gaze.prepare.points import read_points
-from salgan_edge.gaze.prepare.texts import Columns, read_texts
+from salgan_edge.gaze.prepare.readers import read_map, read_points
+from salgan_edge.gaze.prepare.texts import condition_named, parse_name, read_texts, short_name
 from salgan_edge.images import read_image, write_image
 
 WIDTH, HEIGHT = 60, 40
@@ -639,10 +635,11 @@ def test_interruption_leaves_nothing(published, tmp_path, monkeypatch, fault):
     assert {path.name: path.read_bytes() for path in (tmp_path / "packed").glob("*.*")} == before
 
     # In the last step too: the old folder comes back.
-    monkeypatch.setattr(pack, "GazeFolder", lambda _folder: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(GazeFolder, "__init__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare(published, tmp_path / "packed", PrepareOptions(overwrite=True))
     assert left_behind(tmp_path) == ["SJTU", "packed"]
+    monkeypatch.undo()
     check_published(GazeFolder(tmp_path / "packed"))
 
 
@@ -652,7 +649,7 @@ def test_interrupted_command(published, tmp_path, monkeypatch, run):
             raise KeyboardInterrupt
         return read_image(path)
 
-    monkeypatch.setattr(pack, "read_image", interrupted)
+    monkeypatch.setattr(build, "read_image", interrupted)
     assert run("prepare", published, "-o", tmp_path / "packed")[0] == 130
     assert left_behind(tmp_path) == ["SJTU"]
 

@@ -14,11 +14,10 @@ from salgan_edge.train.data.named import find_phrase_sets, named_photos
 
 from salgan_edge import cli
 from salgan_edge.errors import DataError, OutputError
+from salgan_edge.gaze.folder import split_names
 from salgan_edge.gaze.phrases import PhraseSet
-from salgan_edge.gaze.prepare import pack, phrase_pack
+from salgan_edge.gaze.prepare import BoxForm, BoxUnit, LayoutName, PrepareOptions, SplitChoice, build
 from salgan_edge.gaze.prepare.build import detect, prepare
-from salgan_edge.gaze.prepare.layout import BoxForm, BoxUnit, LayoutName, PrepareOptions, SplitChoice
-from salgan_edge.gaze.split import split_names
 from salgan_edge.images import read_image, write_image
 
 WIDTH, HEIGHT = 100, 50
@@ -799,7 +798,7 @@ def test_interruption_leaves_nothing(coco, tmp_path, monkeypatch, fault):
     assert left_behind(tmp_path) == ["coco", "packed"]
 
     # In the last step too, and between the two renames.
-    monkeypatch.setattr(phrase_pack, "PhraseSet", lambda _folder: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(PhraseSet, "__init__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare(coco, tmp_path / "packed", PrepareOptions(overwrite=True))
     assert left_behind(tmp_path) == ["coco", "packed"]
@@ -812,7 +811,7 @@ def test_interruption_leaves_nothing(coco, tmp_path, monkeypatch, fault):
         return moved
 
     monkeypatch.setattr(type(tmp_path), "rename", stopped)
-    with pytest.raises(KeyboardInterrupt), pack.replacing(tmp_path / "packed"):
+    with pytest.raises(KeyboardInterrupt), build.replacing(tmp_path / "packed"):
         pass
     assert left_behind(tmp_path) == ["coco", "packed"]
     assert (tmp_path / "packed" / "phrases.csv").read_bytes() == before
