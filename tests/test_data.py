@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from salgan_edge import cli
 from salgan_edge.errors import DataError, ImageError
 from salgan_edge.gaze.folder import (
     COLUMNS,
@@ -339,22 +337,10 @@ def test_problems_are_counted_once():
 # The command
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["salgan-edge", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
-
-
 def test_show(tmp_path, run):
     rows = [row(f"{n}", kind) for n in range(10) for kind in ("pure", "salient")]
     write_folder(tmp_path / "set", rows)
-    code, out, _ = run("show", tmp_path / "set")
+    code, out, _ = run("data", "show", tmp_path / "set")
     assert code == 0
     assert [line.split() for line in out.splitlines()[2:7]] == [
         ["photos", "pairs", "pure", "salient", "fixations"],
@@ -364,7 +350,7 @@ def test_show(tmp_path, run):
         ["all", "10", "20", "10", "10", "40"],
     ]
     assert "salient: a dog | a dog" in out
-    code, out, _ = run("show", tmp_path / "set", "--json")
+    code, out, _ = run("data", "show", tmp_path / "set", "--json")
     found = json.loads(out)
     assert code == 0
     assert found["all"]["pairs"] == 20
@@ -378,7 +364,7 @@ def test_show_checks_every_file(tmp_path, run):
     (tmp_path / "set" / "images" / "b.jpg").write_bytes(b"no image")
     write_image(tmp_path / "set" / "maps" / "c_pure.png", np.zeros((48, 64), np.uint8))
     write_image(tmp_path / "set" / "maps" / "d_pure.png", np.full((64, 48), 9, np.uint8))
-    code, out, err = run("show", tmp_path / "set")
+    code, out, err = run("data", "show", tmp_path / "set")
     assert code == 1
     assert "photos" in out
     for part in (
@@ -388,8 +374,8 @@ def test_show_checks_every_file(tmp_path, run):
         "maps of another shape than width and height say (1): d_pure",
     ):
         assert part in err
-    code, out, err = run("show", tmp_path / "set", "--json")
+    code, out, err = run("data", "show", tmp_path / "set", "--json")
     assert code == 1
     assert len(json.loads(out)["problems"]) == 4
-    assert run("show", tmp_path / "none")[0] == 1
-    assert run("show")[0] == 2
+    assert run("data", "show", tmp_path / "none")[0] == 1
+    assert run("data", "show")[0] == 2

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from salgan_edge import cli
 from salgan_edge.errors import DataError, MissingDependencyError, OutputError
 from salgan_edge.gaze.folder import DatasetInfo, GazeFolder
 from salgan_edge.gaze.prepare import Columns, LayoutName, PrepareOptions, SplitChoice, build
@@ -61,18 +60,6 @@ def run_prepare(source, output, **options):
     lines = []
     folder = prepare(source, output, PrepareOptions(**options), report=lines.append)
     return folder, lines
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["salgan-edge", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 # SJTU-TIS as published
@@ -245,7 +232,7 @@ def test_only_what_is_usable_is_packed(published, tmp_path, run):
             published / "image_1800" / "000000000109_0.png",
             published / "image_1800" / f"000000000165{suffix}.png",
         )
-    code, out, err = run("prepare", published, "--output", tmp_path / "packed")
+    code, out, err = run("data", "prepare", published, "--output", tmp_path / "packed")
     assert code == 0
     for line in (
         "left out: pairs with several texts in text.json (1): 000000000109 salient",
@@ -260,7 +247,7 @@ def test_only_what_is_usable_is_packed(published, tmp_path, run):
     assert keys == ["000000000071_pure", "000000000071_whole", "000000000109_general", "000000000109_pure"]
     assert out.splitlines()[2].split() == ["photos", "pairs", "general", "pure", "whole", "fixations"]
 
-    code, out, err = run("prepare", published, "--output", tmp_path / "strict", "--strict")
+    code, out, err = run("data", "prepare", published, "--output", tmp_path / "strict", "--strict")
     assert code == 1
     assert "error: --strict, and these cannot be used: " in err
     assert not (tmp_path / "strict").exists()
@@ -536,27 +523,27 @@ def test_optional_packages_are_hinted_at(tmp_path, monkeypatch):
 
 def test_sources_that_are_none(tmp_path, published, run):
     (tmp_path / "odd" / "stuff").mkdir(parents=True)
-    code, _, err = run("prepare", tmp_path / "odd", "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", tmp_path / "odd", "-o", tmp_path / "out")
     assert code == 1
     assert "has no known layout (its folders: stuff)" in err
     for layout, message in (("sjtu-tis", "does not hold image_1800"), ("folder", "has no folder of images")):
-        code, _, err = run("prepare", tmp_path / "odd", "-o", tmp_path / "out", "--layout", layout)
+        code, _, err = run("data", "prepare", tmp_path / "odd", "-o", tmp_path / "out", "--layout", layout)
         assert (code, message in err) == (1, True)
-    assert "is no folder" in run("prepare", tmp_path / "no", "-o", tmp_path / "out")[2]
-    assert "is no folder, in" in run("prepare", published, "-o", tmp_path / "out", "--maps", "no")[2]
+    assert "is no folder" in run("data", "prepare", tmp_path / "no", "-o", tmp_path / "out")[2]
+    assert "is no folder, in" in run("data", "prepare", published, "-o", tmp_path / "out", "--maps", "no")[2]
     for name in ("a", "b"):
         shutil.copy(published / "text.json", published / f"text_{name}.json")
     assert (
         "several tables that may hold the texts (text.json, text_a.json, text_b.json)"
-        in (run("prepare", published, "-o", tmp_path / "out")[2])
+        in (run("data", "prepare", published, "-o", tmp_path / "out")[2])
     )
     for path in published.glob("*.json"):
         path.unlink()
-    assert "has no table of texts" in run("prepare", published, "-o", tmp_path / "out")[2]
-    assert run("prepare", published, "-o", tmp_path / "out", "--layout", "other")[0] == 2
-    assert run("prepare", published, "-o", tmp_path / "out", "--max-side", "9")[0] == 2
-    assert run("prepare", published, "-o", tmp_path / "out", "--blur", "24")[0] == 2
-    assert run("prepare", published)[0] == 2
+    assert "has no table of texts" in run("data", "prepare", published, "-o", tmp_path / "out")[2]
+    assert run("data", "prepare", published, "-o", tmp_path / "out", "--layout", "other")[0] == 2
+    assert run("data", "prepare", published, "-o", tmp_path / "out", "--max-side", "9")[0] == 2
+    assert run("data", "prepare", published, "-o", tmp_path / "out", "--blur", "24")[0] == 2
+    assert run("data", "prepare", published)[0] == 2
     assert left_behind(tmp_path) == ["SJTU", "odd"]
 
 
@@ -574,11 +561,11 @@ def test_several_folders_of_one_kind(tmp_path):
 def test_nothing_left(tmp_path, run):
     write_image(tmp_path / "in" / "images" / "a.png", photo(0))
     write_image(tmp_path / "in" / "maps" / "b.png", blurred(3, 3))
-    code, _, err = run("prepare", tmp_path / "in", "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", tmp_path / "in", "-o", tmp_path / "out")
     assert code == 1
     assert "has nothing that can be packed: photos with neither map nor fixations (1): a.png" in err
     write_image(tmp_path / "in" / "maps" / "a.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-    code, _, err = run("prepare", tmp_path / "in", "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", tmp_path / "in", "-o", tmp_path / "out")
     assert code == 1
     assert "nothing usable is left; maps that cannot be used (1): a.png [no value above zero]" in err
     assert left_behind(tmp_path) == ["in"]
@@ -586,7 +573,7 @@ def test_nothing_left(tmp_path, run):
 
 def test_packed_folder_is_no_source(published, tmp_path, run):
     run_prepare(published, tmp_path / "packed")
-    code, _, err = run("prepare", tmp_path / "packed", "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", tmp_path / "packed", "-o", tmp_path / "out")
     assert code == 1
     assert "is a packed folder already" in err
 
@@ -597,24 +584,24 @@ def test_packed_folder_is_no_source(published, tmp_path, run):
 def test_existing_output(published, tmp_path, run):
     output = tmp_path / "packed"
     output.mkdir()
-    assert run("prepare", published, "-o", output)[0] == 0
+    assert run("data", "prepare", published, "-o", output)[0] == 0
     before = (output / "pairs.csv").read_bytes()
-    code, _, err = run("prepare", published, "-o", output)
+    code, _, err = run("data", "prepare", published, "-o", output)
     assert code == 1
     assert "is not empty: choose another --output, or replace it with --overwrite" in err
     (published / "fixation_1800" / "000000000071.png").unlink()
-    code, _, _ = run("prepare", published, "-o", output, "--overwrite")
+    code, _, _ = run("data", "prepare", published, "-o", output, "--overwrite")
     assert code == 0
     assert (output / "pairs.csv").read_bytes() != before
     assert (output.stat().st_mode & 0o777) == ((tmp_path / "SJTU" / "map_1800").stat().st_mode & 0o777)
     # A folder with anything else in it is never replaced.
     (output / "thesis.txt").write_text("years of work")
-    code, _, err = run("prepare", published, "-o", output, "--overwrite")
+    code, _, err = run("data", "prepare", published, "-o", output, "--overwrite")
     assert code == 1
     assert "is no packed folder (it holds thesis.txt)" in err
-    assert "holds the source" in run("prepare", published, "-o", tmp_path, "--overwrite")[2]
-    assert "holds the source" in run("prepare", published, "-o", published, "--overwrite")[2]
-    assert "is a file" in run("prepare", published, "-o", output / "pairs.csv")[2]
+    assert "holds the source" in run("data", "prepare", published, "-o", tmp_path, "--overwrite")[2]
+    assert "holds the source" in run("data", "prepare", published, "-o", published, "--overwrite")[2]
+    assert "is a file" in run("data", "prepare", published, "-o", output / "pairs.csv")[2]
     assert left_behind(tmp_path) == ["SJTU", "packed"]
 
 
@@ -650,7 +637,7 @@ def test_interrupted_command(published, tmp_path, monkeypatch, run):
         return read_image(path)
 
     monkeypatch.setattr(build, "read_image", interrupted)
-    assert run("prepare", published, "-o", tmp_path / "packed")[0] == 130
+    assert run("data", "prepare", published, "-o", tmp_path / "packed")[0] == 130
     assert left_behind(tmp_path) == ["SJTU"]
 
 

@@ -6,13 +6,11 @@ import csv
 import json
 import os
 import pickle
-import sys
 
 import numpy as np
 import pytest
 from salgan_edge.train.data.named import find_phrase_sets, named_photos
 
-from salgan_edge import cli
 from salgan_edge.errors import DataError, OutputError
 from salgan_edge.gaze.folder import split_names
 from salgan_edge.gaze.phrases import PhraseSet
@@ -54,18 +52,6 @@ def run_prepare(source, output, **options):
     folder = prepare(source, output, PrepareOptions(**options), report=lines.append)
     assert isinstance(folder, PhraseSet)
     return folder, lines
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["salgan-edge", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 def write_json(path, content):
@@ -179,7 +165,7 @@ def test_captions_go_with_boxes_only(coco, tmp_path, run):
     assert "note: photos with captions and no boxes, left out (1): 000000000003.jpg" in lines
     assert "left out: texts that are empty (1): 000000000001.jpg" in lines
     (coco / "annotations" / "instances_all.json").unlink()
-    code, _, err = run("prepare", coco, "-o", tmp_path / "alone")
+    code, _, err = run("data", "prepare", coco, "-o", tmp_path / "alone")
     assert code == 1
     assert (
         "has nothing that can be packed: texts that are empty (1): 000000000001.jpg; photos with captions and no boxes, left out (2)"
@@ -239,7 +225,7 @@ def test_broken_annotations_are_counted(coco, tmp_path, run):
         annotation(19, 2, 9, [90, 40, 40, 40]),
     ]
     write_json(coco / "annotations" / "instances_all.json", content)
-    code, out, err = run("prepare", coco, "-o", tmp_path / "out")
+    code, out, err = run("data", "prepare", coco, "-o", tmp_path / "out")
     assert code == 0
     for line in (
         "note: boxes that reach beyond the photo, clipped (1): scissors in 000000000002",
@@ -256,7 +242,7 @@ def test_broken_annotations_are_counted(coco, tmp_path, run):
     assert out.splitlines()[2].split() == ["photos", "rows", "wordings", "distinct", "boxes"]
     assert out.splitlines()[6].split() == ["all", "2", "3", "3", "3", "5"]
 
-    code, _, err = run("prepare", coco, "-o", tmp_path / "strict", "--strict")
+    code, _, err = run("data", "prepare", coco, "-o", tmp_path / "strict", "--strict")
     assert (code, "error: --strict, and these cannot be used: photos without a file" in err) == (1, True)
     assert left_behind(tmp_path) == ["coco", "out"]
 
@@ -287,7 +273,7 @@ def test_sizes_of_photos(coco, tmp_path):
 def test_wrong_json(tmp_path, run, content, message):
     photo(tmp_path / "in" / "a.jpg")
     (tmp_path / "in" / "a.json").write_text(content)
-    code, _, err = run("prepare", tmp_path / "in", "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", tmp_path / "in", "-o", tmp_path / "out")
     assert (code, message in err, err.count("\n")) == (1, True, err.count("\n"))
     assert "Traceback" not in err
     assert left_behind(tmp_path) == ["in"]
@@ -391,7 +377,7 @@ def test_pickles_run_nothing(refcoco, tmp_path, run, monkeypatch, protocol):
     monkeypatch.chdir(tmp_path)
     refs = refcoco / "refs(unc).p"
     refs.write_bytes(pickle.dumps([{"sentences": [Evil()], "ann_id": 1}], protocol=protocol))
-    code, _, err = run("prepare", refcoco, "-o", "out")
+    code, _, err = run("data", "prepare", refcoco, "-o", "out")
     assert code == 1
     assert f"error: {refs} holds {os.name}" in err
     assert "refused and not run" in err
@@ -417,7 +403,7 @@ def test_pickles_run_nothing(refcoco, tmp_path, run, monkeypatch, protocol):
 )
 def test_odd_pickles(refcoco, tmp_path, run, content):
     (refcoco / "refs(unc).p").write_bytes(content)
-    code, _, err = run("prepare", refcoco, "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", refcoco, "-o", tmp_path / "out")
     assert (code, err.count("\n"), err.startswith(f"error: {refcoco / 'refs(unc).p'}")) == (1, 1, True)
 
 
@@ -434,17 +420,17 @@ def test_sets_are_plain(refcoco, tmp_path):
 def test_which_references(refcoco, tmp_path, run):
     google = refcoco / "refs(google).p"
     google.write_bytes(pickle.dumps([reference(1, 2, 12, "train", "a man")], protocol=2))
-    code, _, err = run("prepare", refcoco, "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", refcoco, "-o", tmp_path / "out")
     assert code == 1
     assert (
         "several tables of texts with boxes (refs(google).p, refs(unc).p): give one of them in place of the folder"
         in err
     )
     images = ("--images", tmp_path / "train2014")
-    assert run("prepare", google, "-o", tmp_path / "out", *images)[0] == 0
+    assert run("data", "prepare", google, "-o", tmp_path / "out", *images)[0] == 0
     assert [row[1] for row in rows_of(tmp_path / "out")] == ["a man"]
     (refcoco / "instances.json").unlink()
-    code, _, err = run("prepare", google, "-o", tmp_path / "none")
+    code, _, err = run("data", "prepare", google, "-o", tmp_path / "none")
     assert (code, "has no instances.json beside it" in err) == (1, True)
 
 
@@ -517,7 +503,7 @@ def test_doctype_is_refused(flickr, tmp_path, run, encoding):
     path = flickr / "Annotations" / "77.xml"
     text = path.read_text().replace("<name>1", "<name>&b;")
     path.write_bytes((f'<?xml version="1.0" encoding="{encoding}"?>' + head + text).encode(encoding))
-    code, _, err = run("prepare", flickr, "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", flickr, "-o", tmp_path / "out")
     assert code == 1
     assert "files that cannot be used (1): 77.xml [a DOCTYPE, refused since it may declare entities]" in err
     for content, message in ((b"<annotation>", "no readable XML"), (None, "No such file")):
@@ -525,7 +511,7 @@ def test_doctype_is_refused(flickr, tmp_path, run, encoding):
             path.unlink()
         else:
             path.write_bytes(content)
-        code, _, err = run("prepare", flickr, "-o", tmp_path / "out")
+        code, _, err = run("data", "prepare", flickr, "-o", tmp_path / "out")
         assert (code, message in err, err.count("\n")) == (1, True, 5)
     assert left_behind(tmp_path) == ["flickr30k"]
 
@@ -619,13 +605,13 @@ def test_columns_and_splits_of_tables(mine, tmp_path, run):
         ["b", "a cup", "0,0,1.004,0.5", "TRAIN"],
     ]
     write_table(mine / "boxes.csv", rows)
-    code, _, err = run("prepare", mine, "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", mine, "-o", tmp_path / "out")
     assert (
         code,
         "has no column like image; name it with --image-column: found which, said, boxes, split" in err,
     ) == (1, True)
     columns = ("--image-column", "which", "--text-column", "said", "--name", "Mine", "--licence", "CC0")
-    code, out, _ = run("prepare", mine, "-o", tmp_path / "out", *columns)
+    code, out, _ = run("data", "prepare", mine, "-o", tmp_path / "out", *columns)
     assert code == 0
     assert splits_of(tmp_path / "out") == {"a": "validation", "b": "train"}
     assert rows_of(tmp_path / "out")[1][2] == "0.000,0.000,1.000,0.500"
@@ -653,7 +639,7 @@ def test_broken_rows_are_counted(mine, tmp_path, run):
         ["/old/home/photos/a.jpg", "a cup", "0,0,50,50", ""], ["other/b.png", "a hat", "0,0,50,50", ""],
     ]  # fmt: skip
     write_table(mine / "boxes.csv", rows)
-    code, _, err = run("prepare", mine, "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", mine, "-o", tmp_path / "out")
     assert code == 0
     for line in (
         "left out: rows of boxes.csv whose boxes are no numbers by four (2): line 6, line 7",
@@ -678,7 +664,7 @@ def test_broken_rows_are_counted(mine, tmp_path, run):
 )  # fmt: skip
 def test_boxes_that_could_mean_two_things(mine, tmp_path, run, boxes, options, message):
     write_table(mine / "boxes.csv", [["image", "text", "boxes"], *(["a", "a cup", box] for box in boxes)])
-    code, _, err = run("prepare", mine, "-o", tmp_path / "out", *options)
+    code, _, err = run("data", "prepare", mine, "-o", tmp_path / "out", *options)
     assert code == 1
     assert message in err
     assert left_behind(tmp_path) == ["mine"]
@@ -726,13 +712,13 @@ def test_forms_are_recognised(coco, refcoco, flickr, mine, tmp_path, run):
     assert found == {"coco": "coco", "refcoco": "refcoco", "flickr30k": "flickr30k", "mine": "csv"}
     assert detect(refcoco / "instances.json") is LayoutName.coco
     write_json(mine / "also.json", json.loads((coco / "annotations" / "instances_all.json").read_text()))
-    code, _, err = run("prepare", mine, "-o", tmp_path / "out")
+    code, _, err = run("data", "prepare", mine, "-o", tmp_path / "out")
     assert code == 1
     assert (
         err
         == f"error: {mine} has several layouts: coco (also.json), csv (boxes.csv); say which with --layout\n"
     )
-    assert run("prepare", mine, "-o", tmp_path / "out", "--layout", "csv")[0] == 0
+    assert run("data", "prepare", mine, "-o", tmp_path / "out", "--layout", "csv")[0] == 0
     # Maps beside the images may be meant as well; images alone may not.
     (mine / "photos").rename(mine / "images")
     (mine / "also.json").unlink()
@@ -754,28 +740,29 @@ def test_forms_are_recognised(coco, refcoco, flickr, mine, tmp_path, run):
     ],
 )
 def test_sources_that_are_none(mine, tmp_path, run, layout, message):
-    code, _, err = run("prepare", mine, "-o", tmp_path / "out", "--layout", layout)
+    code, _, err = run("data", "prepare", mine, "-o", tmp_path / "out", "--layout", layout)
     assert (code, message in err, err.count("\n")) == (1, True, 1)
 
 
 def test_wrong_arguments(mine, tmp_path, run):
     (mine / "boxes.csv").write_text("image,text,boxes\n")
     output = ("-o", tmp_path / "out")
-    assert "boxes.csv has no rows" in run("prepare", mine, *output)[2]
+    assert "boxes.csv has no rows" in run("data", "prepare", mine, *output)[2]
     (mine / "boxes.csv").write_text("image,boxes\na,\n")
     assert (
         "has no column like phrase; name it with --text-column: found image, boxes"
-        in run("prepare", mine, *output)[2]
+        in run("data", "prepare", mine, *output)[2]
     )
     (mine / "boxes.csv").write_bytes(b"image,text,boxes\na,\xff,\n")
-    assert "save it in UTF-8" in run("prepare", mine, *output)[2]
+    assert "save it in UTF-8" in run("data", "prepare", mine, *output)[2]
     assert (
-        "holds no texts with boxes in a known form" in run("prepare", mine / "photos" / "a.jpg", *output)[2]
+        "holds no texts with boxes in a known form"
+        in run("data", "prepare", mine / "photos" / "a.jpg", *output)[2]
     )
-    assert "no.csv is no folder and no file" in run("prepare", mine / "no.csv", *output)[2]
-    assert "no is no folder, in" in run("prepare", mine / "boxes.csv", *output, "--images", "no")[2]
-    assert run("prepare", mine, *output, "--box-unit", "miles")[0] == 2
-    assert run("prepare", mine, *output, "--layout", "yaml")[0] == 2
+    assert "no.csv is no folder and no file" in run("data", "prepare", mine / "no.csv", *output)[2]
+    assert "no is no folder, in" in run("data", "prepare", mine / "boxes.csv", *output, "--images", "no")[2]
+    assert run("data", "prepare", mine, *output, "--box-unit", "miles")[0] == 2
+    assert run("data", "prepare", mine, *output, "--layout", "yaml")[0] == 2
     assert left_behind(tmp_path) == ["mine"]
 
 
@@ -819,16 +806,16 @@ def test_interruption_leaves_nothing(coco, tmp_path, monkeypatch, fault):
 
 def test_overwriting(coco, run):
     output = coco / "packed"
-    assert run("prepare", coco, "-o", output)[0] == 0
-    code, _, err = run("prepare", coco, "-o", output)
+    assert run("data", "prepare", coco, "-o", output)[0] == 0
+    code, _, err = run("data", "prepare", coco, "-o", output)
     assert (code, "is not empty" in err) == (1, True)
     # Packed photos are not taken for those of the source.
-    assert run("prepare", coco, "-o", output, "--overwrite", "--strict")[0] == 0
+    assert run("data", "prepare", coco, "-o", output, "--overwrite", "--strict")[0] == 0
     assert rows_of(output) == COCO_ROWS
-    assert run("prepare", coco, "-o", coco / "again", "--strict")[0] == 0
+    assert run("data", "prepare", coco, "-o", coco / "again", "--strict")[0] == 0
     assert (output.stat().st_mode & 0o777) == ((coco / "photos").stat().st_mode & 0o777)
     (output / "thesis.txt").write_text("years of work")
-    code, _, err = run("prepare", coco, "-o", output, "--overwrite")
+    code, _, err = run("data", "prepare", coco, "-o", output, "--overwrite")
     assert (code, "is no packed folder (it holds thesis.txt)" in err) == (1, True)
 
 
@@ -844,7 +831,7 @@ def test_links_in_a_circle(mine, tmp_path):
 def test_show(flickr, tmp_path, run):
     (flickr / "val.txt").write_text("77\n")
     run_prepare(flickr, tmp_path / "out", split=SplitChoice.auto)
-    code, out, _ = run("show", tmp_path / "out")
+    code, out, _ = run("data", "show", tmp_path / "out")
     assert code == 0
     lines = out.splitlines()
     assert (
@@ -864,28 +851,28 @@ def test_show(flickr, tmp_path, run):
         "rows by kind: clothing: 1, other: 1, people: 1, scene: 1",
         "people: A man",
     ]
-    code, out, _ = run("show", tmp_path / "out", "--json")
+    code, out, _ = run("data", "show", tmp_path / "out", "--json")
     found = json.loads(out)
     assert (code, found["all"]["boxes"], found["splits"]["validation"]["kinds"]["people"]) == (0, 4, 1)
     photo(tmp_path / "out" / "images" / "extra.jpg")
-    assert "photos without a text: 1" in run("show", tmp_path / "out")[1]
+    assert "photos without a text: 1" in run("data", "show", tmp_path / "out")[1]
 
 
 def test_show_tells_what_is_wrong(coco, tmp_path, run):
     run_prepare(coco, tmp_path / "out")
     image = tmp_path / "out" / "images" / "000000000002.jpg"
     image.write_bytes(image.read_bytes()[:200])
-    code, out, err = run("show", tmp_path / "out")
+    code, out, err = run("data", "show", tmp_path / "out")
     assert (code, "rows by kind: noun: 3" in out) == (1, True)
     assert (
         err
         == f"error: {tmp_path / 'out'} cannot be used as it is: images that cannot be read (1): 000000000002\n"
     )
     image.unlink()
-    code, _, err = run("show", tmp_path / "out")
+    code, _, err = run("data", "show", tmp_path / "out")
     assert (code, "no file of photo out/000000000002" in err) == (1, True)
     (tmp_path / "out" / "phrases.csv").unlink()
-    assert run("show", tmp_path / "out")[0] == 1
+    assert run("data", "show", tmp_path / "out")[0] == 1
 
 
 def test_show_a_folder_of_both(mine, tmp_path, run):
@@ -900,10 +887,10 @@ def test_show_a_folder_of_both(mine, tmp_path, run):
         tmp_path / "out" / "phrases.csv",
         [["image", "phrase", "boxes", "kind"], ["a", "a cup", "0,0,1,1", "noun"]],
     )
-    code, out, _ = run("show", tmp_path / "out")
+    code, out, _ = run("data", "show", tmp_path / "out")
     assert code == 0
     assert out.count(f"{tmp_path / 'out'}: out\n") == 2
-    code, out, _ = run("show", tmp_path / "out", "--json")
+    code, out, _ = run("data", "show", tmp_path / "out", "--json")
     assert json.loads(out)["phrases"]["all"]["rows"] == 1
     assert json.loads(out)["all"]["pairs"] == 1
 

@@ -18,8 +18,7 @@ from typing import Annotated, Any
 import typer
 from salgan_edge.train.checkpoint import load_generator, save_generator
 
-from salgan_edge.evaluate.prompts import PromptEvaluation
-from salgan_edge.evaluate.scores import Evaluation
+from salgan_edge.evaluate.scores import Evaluation, PromptEvaluation
 
 __all__ = ["annotate"]
 

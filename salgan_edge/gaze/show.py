@@ -12,6 +12,7 @@ from salgan_edge.console import text_table
 from salgan_edge.errors import DataError, ImageError
 from salgan_edge.gaze.folder import SPLIT_ID, SPLITS, DatasetInfo, GazeFolder, Problems, photos
 from salgan_edge.gaze.phrases import PhraseSet
+from salgan_edge.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,7 +89,8 @@ class GazeContents:
         blurred = f"; the others are fixations blurred by {self.blur_degree_share:.3f} of the width"
         lines.append(f"published maps: {drawn} of {pairs} pairs" + (blurred if drawn < pairs else ""))
         if watched < pairs:
-            lines.append(f"fixations: {watched} of {pairs} pairs; no NSS, AUC or IG for the others")
+            lacking = [name for name, metric in METRICS.items() if metric.needs]
+            lines.append(f"fixations: {watched} of {pairs} pairs; no {', '.join(lacking)} for the others")
         lines += [f"{condition}: " + " | ".join(texts) for condition, texts in self.texts.items()]
         return "\n".join(lines)
 
