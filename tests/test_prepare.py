@@ -13,6 +13,7 @@ import pytest
 
 from salgan_edge.errors import DataError, MissingDependencyError, OutputError
 from salgan_edge.gaze.folder import DatasetInfo, GazeFolder
+from salgan_edge.gaze.phrases import PhraseSet
 from salgan_edge.gaze.prepare import Columns, LayoutName, PrepareOptions, SplitChoice, build
 from salgan_edge.gaze.prepare.build import prepare
 from salgan_edge.gaze.prepare.readers import read_map, read_points
@@ -605,29 +606,69 @@ def test_existing_output(published, tmp_path, run):
     assert left_behind(tmp_path) == ["SJTU", "packed"]
 
 
-@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device"), MemoryError])
-def test_interruption_leaves_nothing(published, tmp_path, monkeypatch, fault):
-    run_prepare(published, tmp_path / "packed")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "packed").glob("*.*")}
+@pytest.fixture(params=["gaze", "texts"])
+def source(request, tmp_path, published):
+    """A source of each kind of folder."""
+    if request.param == "gaze":
+        return published
+    shutil.rmtree(published)
+    folder = tmp_path / "SJTU"
+    for n in range(2):
+        write_image(folder / "photos" / f"{n}.jpg", photo(40 * n))
+    write_table(
+        folder / "boxes.csv", [["image", "text", "boxes"], *([n, "a cup", "0,0,.5,.5"] for n in (0, 1))]
+    )
+    return folder
 
-    def interrupted(groups):
-        yield groups[0]
+
+@pytest.fixture
+def packed(source, tmp_path):
+    """The packed folder, and a function that says whether it is as it was, with nothing beside it."""
+    output = tmp_path / "packed"
+    prepare(source, output, PrepareOptions())
+    before = {path.name: path.read_bytes() for path in output.rglob("*.*")}
+
+    def untouched():
+        after = {path.name: path.read_bytes() for path in output.rglob("*.*")}
+        return (left_behind(tmp_path), after) == (["SJTU", "packed"], before)
+
+    return output, untouched
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device"), MemoryError])
+def test_interruption_leaves_nothing(source, packed, tmp_path, fault):
+    def interrupted(photos):
+        yield photos[0]
         raise fault
 
     expected = OutputError if isinstance(fault, OSError) else fault
     for output, overwrite in (("new", False), ("packed", True)):
         with pytest.raises(expected):
-            prepare(published, tmp_path / output, PrepareOptions(overwrite=overwrite), progress=interrupted)
-    assert left_behind(tmp_path) == ["SJTU", "packed"]
-    assert {path.name: path.read_bytes() for path in (tmp_path / "packed").glob("*.*")} == before
+            prepare(source, tmp_path / output, PrepareOptions(overwrite=overwrite), progress=interrupted)
+        assert packed[1]()
 
-    # In the last step too: the old folder comes back.
-    monkeypatch.setattr(GazeFolder, "__init__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+
+def test_interruption_of_the_last_steps(source, packed, monkeypatch):
+    """While the new folder is read, and between the two renames."""
+    output, untouched = packed
+    for reader in (GazeFolder, PhraseSet):
+        monkeypatch.setattr(reader, "__init__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        prepare(published, tmp_path / "packed", PrepareOptions(overwrite=True))
-    assert left_behind(tmp_path) == ["SJTU", "packed"]
+        prepare(source, output, PrepareOptions(overwrite=True))
     monkeypatch.undo()
-    check_published(GazeFolder(tmp_path / "packed"))
+    assert untouched()
+    rename = type(output).rename
+
+    def stopped(path, target):
+        moved = rename(path, target)
+        if str(target).endswith("-old"):
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(type(output), "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, output, PrepareOptions(overwrite=True))
+    assert untouched()
 
 
 def test_interrupted_command(published, tmp_path, monkeypatch, run):

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
     Progress = Callable[[Sequence[Any]], Iterable[Any]]
 
-__all__ = ["detect", "prepare", "replacing"]
+__all__ = ["detect", "prepare"]
 
 _PHRASES = (LayoutName.coco, LayoutName.refcoco, LayoutName.flickr30k, LayoutName.csv)
 """Layouts of texts with boxes; the others are of gaze."""
@@ -194,7 +194,7 @@ def _pack(
         OutputError: `output` is in the way or cannot be written.
     """
     _stop_if_strict(problems, options)
-    with replacing(output) as folder:
+    with _replacing(output) as folder:
         writing = writer(folder, problems, options.max_side)
         for photo in progress(found.photos):
             writing.add(photo)
@@ -235,7 +235,7 @@ def _stop_if_strict(problems: Problems, options: PrepareOptions) -> None:
 
 
 @contextlib.contextmanager
-def replacing(output: Path) -> Iterator[Path]:
+def _replacing(output: Path) -> Iterator[Path]:
     """A new folder beside `output` that takes its place when the block ends without an error.
 
     Whatever interrupts it, the former folder lies in its place or the new one does.
