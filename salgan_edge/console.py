@@ -77,9 +77,11 @@ def text_table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[objec
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, padding=0, pad_edge=False)
+    # The blank to the left of a cell, which keeps full columns apart, is part of the column's width.
+    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
     for number, (heading, width) in enumerate(columns):
-        table.add_column(Text(heading), justify="right" if number else "left", min_width=width, no_wrap=True)
+        side = "right" if number else "left"
+        table.add_column(Text(heading), justify=side, min_width=max(width - 1, 0), no_wrap=True)
     for row in rows:
         # As Text, so that brackets and colons are no markup.
         table.add_row(*(Text(str(cell)) for cell in row))

@@ -14,6 +14,7 @@ from golden.make_spectral_residual import photo as golden_photo
 
 from salgan_edge import metrics
 from salgan_edge.bundle import default_bundle
+from salgan_edge.console import text_table
 from salgan_edge.errors import DataError
 from salgan_edge.evaluate import Baseline, measure, pictures, pointing, report
 from salgan_edge.evaluate.measure import OtherFixations, mean_map, pairs_of
@@ -406,6 +407,18 @@ def test_csv(scores, tmp_path):
     assert (row["data"], row["split"], row["bundle"]) == ("sjtu_tis", "all", "0123456789abcdef")
     assert float(row["mean"]) == pytest.approx(1)
     assert (row["pairs"], row["photos"]) == ("14", "14")
+
+
+def test_plain_tables():
+    """Least widths hold, full columns stay apart, and brackets are no markup."""
+    rows = [("a", 1), ("[bold]b", "0.5 [0.1, 0.9]"), ("c",)]
+    assert text_table([("", 3), ("long heading", 17)], rows) == [
+        "            long heading",
+        "a                      1",
+        "[bold]b   0.5 [0.1, 0.9]",
+        "c",
+    ]
+    assert text_table([("", 3), ("x", 2)], rows)[2] == "[bold]b 0.5 [0.1, 0.9]"
 
 
 def test_text_table(scores):

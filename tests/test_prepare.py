@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import sys
@@ -10,6 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from packing import left_behind, picture, refused, run_prepare, write_table
 
 from salgan_edge.errors import DataError, MissingDependencyError, OutputError
 from salgan_edge.gaze.folder import DatasetInfo, GazeFolder
@@ -24,9 +24,7 @@ WIDTH, HEIGHT = 60, 40
 
 
 def photo(seed, size=(HEIGHT, WIDTH)):
-    """Distinct smooth pictures: JPEG keeps them nearly."""
-    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
-    return np.stack([rows * 3 + seed, columns * 2 + 3 * seed, rows + columns], axis=-1).astype(np.uint8)
+    return picture(seed, size)
 
 
 def blurred(x, y, size=(HEIGHT, WIDTH)):
@@ -51,16 +49,6 @@ def stored(folder):
     """Fixations of a packed folder as they lie in the file."""
     with np.load(folder / "fixations.npz") as file:
         return {key: file[key] for key in file.files}
-
-
-def left_behind(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def run_prepare(source, output, **options):
-    lines = []
-    folder = prepare(source, output, PrepareOptions(**options), report=lines.append)
-    return folder, lines
 
 
 # SJTU-TIS as published
@@ -163,11 +151,6 @@ def test_forms_of_fixations(published, tmp_path, kind):
             scipy.savemat(f"{base}.mat", {"fixLocs": point_image(points) > 0})
     folder, _ = run_prepare(published, tmp_path / "packed", strict=True)
     check_published(folder)
-
-
-def write_table(path, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
 
 
 def write_workbook(path, sheets):
@@ -524,28 +507,29 @@ def test_optional_packages_are_hinted_at(tmp_path, monkeypatch):
 
 def test_sources_that_are_none(tmp_path, published, run):
     (tmp_path / "odd" / "stuff").mkdir(parents=True)
-    code, _, err = run("data", "prepare", tmp_path / "odd", "-o", tmp_path / "out")
-    assert code == 1
-    assert "has no known layout (its folders: stuff)" in err
+    assert "has no known layout (its folders: stuff)" in refused(run, tmp_path / "odd")
     for layout, message in (("sjtu-tis", "does not hold image_1800"), ("folder", "has no folder of images")):
-        code, _, err = run("data", "prepare", tmp_path / "odd", "-o", tmp_path / "out", "--layout", layout)
-        assert (code, message in err) == (1, True)
-    assert "is no folder" in run("data", "prepare", tmp_path / "no", "-o", tmp_path / "out")[2]
-    assert "is no folder, in" in run("data", "prepare", published, "-o", tmp_path / "out", "--maps", "no")[2]
+        assert message in refused(run, tmp_path / "odd", "--layout", layout)
+    assert "is no folder" in refused(run, tmp_path / "no")
+    assert "is no folder, in" in refused(run, published, "--maps", "no")
     for name in ("a", "b"):
         shutil.copy(published / "text.json", published / f"text_{name}.json")
-    assert (
-        "several tables that may hold the texts (text.json, text_a.json, text_b.json)"
-        in (run("data", "prepare", published, "-o", tmp_path / "out")[2])
-    )
+    several = "several tables that may hold the texts (text.json, text_a.json, text_b.json)"
+    assert several in refused(run, published)
     for path in published.glob("*.json"):
         path.unlink()
-    assert "has no table of texts" in run("data", "prepare", published, "-o", tmp_path / "out")[2]
-    assert run("data", "prepare", published, "-o", tmp_path / "out", "--layout", "other")[0] == 2
-    assert run("data", "prepare", published, "-o", tmp_path / "out", "--max-side", "9")[0] == 2
-    assert run("data", "prepare", published, "-o", tmp_path / "out", "--blur", "24")[0] == 2
-    assert run("data", "prepare", published)[0] == 2
-    assert left_behind(tmp_path) == ["SJTU", "odd"]
+    assert "has no table of texts" in refused(run, published)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-o", "out", "--layout", "other"), ("-o", "out", "--max-side", "9"), ("-o", "out", "--blur", "24"),
+        ("-o", "out", "--box-unit", "miles"), (),
+    ],
+)  # fmt: skip
+def test_wrong_usage(tmp_path, run, options):
+    assert run("data", "prepare", tmp_path, *options)[0] == 2
 
 
 def test_several_folders_of_one_kind(tmp_path):
@@ -562,21 +546,16 @@ def test_several_folders_of_one_kind(tmp_path):
 def test_nothing_left(tmp_path, run):
     write_image(tmp_path / "in" / "images" / "a.png", photo(0))
     write_image(tmp_path / "in" / "maps" / "b.png", blurred(3, 3))
-    code, _, err = run("data", "prepare", tmp_path / "in", "-o", tmp_path / "out")
-    assert code == 1
-    assert "has nothing that can be packed: photos with neither map nor fixations (1): a.png" in err
+    message = "has nothing that can be packed: photos with neither map nor fixations (1): a.png"
+    assert message in refused(run, tmp_path / "in")
     write_image(tmp_path / "in" / "maps" / "a.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-    code, _, err = run("data", "prepare", tmp_path / "in", "-o", tmp_path / "out")
-    assert code == 1
-    assert "nothing usable is left; maps that cannot be used (1): a.png [no value above zero]" in err
-    assert left_behind(tmp_path) == ["in"]
+    message = "nothing usable is left; maps that cannot be used (1): a.png [no value above zero]"
+    assert message in refused(run, tmp_path / "in")
 
 
 def test_packed_folder_is_no_source(published, tmp_path, run):
     run_prepare(published, tmp_path / "packed")
-    code, _, err = run("data", "prepare", tmp_path / "packed", "-o", tmp_path / "out")
-    assert code == 1
-    assert "is a packed folder already" in err
+    assert "is a packed folder already" in refused(run, tmp_path / "packed")
 
 
 # What is left behind

@@ -113,8 +113,7 @@ def _pointing(game: Pointing) -> str:
 
 
 def _cells(estimates: Mapping[str, Estimate | None], *, signed: bool = False) -> list[str]:
-    """Cells of a row, a blank before each so that full columns stay apart."""
-    return [f" {_cell(estimates[metric], signed=signed)}" for metric in METRICS]
+    return [_cell(estimates[metric], signed=signed) for metric in METRICS]
 
 
 def _cell(estimate: Estimate | None, *, signed: bool = False) -> str:
