@@ -77,11 +77,13 @@ def text_table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[objec
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    # The blank to the left of a cell, which keeps full columns apart, is part of the column's width.
+    # A blank to the left keeps full columns apart; it is part of the width of all columns but the first, which has none.
     table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
     for number, (heading, width) in enumerate(columns):
-        side = "right" if number else "left"
-        table.add_column(Text(heading), justify=side, min_width=max(width - 1, 0), no_wrap=True)
+        if number:
+            table.add_column(Text(heading), justify="right", min_width=width - 1, no_wrap=True)
+        else:
+            table.add_column(Text(heading), min_width=width, no_wrap=True)
     for row in rows:
         # As Text, so that brackets and colons are no markup.
         table.add_row(*(Text(str(cell)) for cell in row))

@@ -229,7 +229,7 @@ def test_blur_is_the_data_sets_own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no JSON"),
+        ("{", "is not JSON"),
         ("[]", "no JSON object"),
         ('{"name": 3}', "name is 3, a text was expected"),
         ('{"blur_degree_share": "wide"}', "a number was expected"),
@@ -267,13 +267,13 @@ def test_everything_wrong_is_told_at_once(tmp_path):
     for part in (
         "rows that occur twice (1): a_pure",
         "conditions that need a text and have none (1): b_salient",
-        "rows whose width or height is no positive whole number (1): c_pure",
+        "rows whose width or height is not a positive whole number (1): c_pure",
         "free viewing (pure) with a text (1): d_pure",
         "rows without an image or a condition (1): pure",
         "keys missing from fixations.npz (1): f_pure",
         "pairs with fixations outside the photo (1): g_pure",
         "photos with several files in images/ (1): g",
-        "fixations that are no whole numbers of shape (n, 2) (1): h_pure",
+        "fixations that are not whole numbers of shape (n, 2) (1): h_pure",
         "photos of two sizes (1): h",
         "photos without a file in images/ (12): n0, n1, n2 and 9 more",
         "salgan-edge data prepare",
@@ -311,11 +311,11 @@ def test_damaged_fixations(tmp_path, damage):
             np.save(stream, np.zeros((2, 2)))
     else:
         file.write_bytes(data)
-    assert "fixations.npz is damaged or no npz file" in refusal(tmp_path / "set")
+    assert "fixations.npz is damaged or not an npz file" in refusal(tmp_path / "set")
 
 
 def test_missing_folder(tmp_path):
-    assert "nowhere is no folder" in refusal(tmp_path / "nowhere")
+    assert "nowhere is not a folder" in refusal(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "has no pairs.csv, fixations.npz, images" in refusal(tmp_path / "empty")
 

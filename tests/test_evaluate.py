@@ -346,7 +346,7 @@ def test_unusable_detector_and_cache(tmp_path, monkeypatch):
         pointing.DetectedBoxes(tmp_path / "no.onnx")
     monkeypatch.setattr(pointing, "Detector", Detector)
     (tmp_path / "cache.json").write_text("[1]")
-    with pytest.raises(DataError, match="no cache of objects"):
+    with pytest.raises(DataError, match="not a cache of objects"):
         pointing.DetectedBoxes(tmp_path / "no.onnx", tmp_path / "cache.json")
 
 
@@ -418,6 +418,7 @@ def test_plain_tables():
         "[bold]b   0.5 [0.1, 0.9]",
         "c",
     ]
+    assert text_table([("head", 12), ("x", 6)], [("a", 1)]) == ["head             x", "a                1"]
     assert text_table([("", 3), ("x", 2)], rows)[2] == "[bold]b 0.5 [0.1, 0.9]"
 
 

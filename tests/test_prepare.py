@@ -474,7 +474,7 @@ def test_names():
         ("t.json", '[{"image": "a", "words": "b"}]', "no column like text: found image, words"),
         ("t.csv", "file,about\na,b\n", "name it with --text-column"),
         ("t.csv", "", "no heading"),
-        ("t.xlsx", "x", "no readable .xlsx file"),
+        ("t.xlsx", "x", "not a readable .xlsx file"),
         ("t.xls", "x", "save a spreadsheet as .xlsx or .csv"),
     ],
 )
@@ -510,8 +510,8 @@ def test_sources_that_are_none(tmp_path, published, run):
     assert "has no known layout (its folders: stuff)" in refused(run, tmp_path / "odd")
     for layout, message in (("sjtu-tis", "does not hold image_1800"), ("folder", "has no folder of images")):
         assert message in refused(run, tmp_path / "odd", "--layout", layout)
-    assert "is no folder" in refused(run, tmp_path / "no")
-    assert "is no folder, in" in refused(run, published, "--maps", "no")
+    assert "is neither a folder nor a file" in refused(run, tmp_path / "no")
+    assert "is not a folder, in" in refused(run, published, "--maps", "no")
     for name in ("a", "b"):
         shutil.copy(published / "text.json", published / f"text_{name}.json")
     several = "several tables that may hold the texts (text.json, text_a.json, text_b.json)"
@@ -578,7 +578,7 @@ def test_existing_output(published, tmp_path, run):
     (output / "thesis.txt").write_text("years of work")
     code, _, err = run("data", "prepare", published, "-o", output, "--overwrite")
     assert code == 1
-    assert "is no packed folder (it holds thesis.txt)" in err
+    assert "is not a packed folder (it holds thesis.txt)" in err
     assert "holds the source" in run("data", "prepare", published, "-o", tmp_path, "--overwrite")[2]
     assert "holds the source" in run("data", "prepare", published, "-o", published, "--overwrite")[2]
     assert "is a file" in run("data", "prepare", published, "-o", output / "pairs.csv")[2]

@@ -590,7 +590,7 @@ def test_broken_rows_are_counted(mine, tmp_path, run):
     code, _, err = run("data", "prepare", mine, "-o", tmp_path / "out")
     assert code == 0
     for line in (
-        "left out: rows of boxes.csv whose boxes are no numbers by four (2): line 6, line 7",
+        "left out: rows of boxes.csv whose boxes are not four numbers each (2): line 6, line 7",
         "left out: photos without a file (2): gone, other/b.png",
         "left out: rows of boxes.csv without an image (1): line 4",
         "left out: rows of boxes.csv without a text (1): line 5",
@@ -680,8 +680,8 @@ def test_wrong_arguments(mine, run):
     (mine / "boxes.csv").write_bytes(b"image,text,boxes\na,\xff,\n")
     assert "save it in UTF-8" in refused(run, mine)
     assert "holds no texts with boxes in a known form" in refused(run, mine / "photos" / "a.jpg")
-    assert "no.csv is no folder and no file" in refused(run, mine / "no.csv")
-    assert "no is no folder, in" in refused(run, mine / "boxes.csv", "--images", "no")
+    assert "no.csv is neither a folder nor a file" in refused(run, mine / "no.csv")
+    assert "no is not a folder, in" in refused(run, mine / "boxes.csv", "--images", "no")
 
 
 def test_packed_copies_are_no_source(coco, run):

@@ -14,7 +14,7 @@ class Baseline(StrEnum):
     """Predictions that need no training, or none but a mean; `salgan_edge.evaluate.models` makes them."""
 
     mean_map = "mean-map"
-    """The mean of the training split's human maps: what an empty head that knows the data set says."""
+    """The mean of the training split's human maps: what a model reaches that knows the data set and looks at no photo."""
     centre = "centre"
     """A Gaussian in the middle."""
     spectral_residual = "spectral-residual"

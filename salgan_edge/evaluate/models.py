@@ -122,7 +122,7 @@ def baseline_model(kind: Baseline, mean_map: FloatMap) -> Model:
         return Constant(centre_gaussian(), "centre Gaussian")
     if kind is Baseline.spectral_residual:
         return SpectralResidual()
-    raise ValueError(f"{kind} is no model")
+    raise ValueError(f"{kind} is not a model")
 
 
 def resized(values: FloatMap, shape: tuple[int, ...]) -> FloatMap:

@@ -152,7 +152,7 @@ class DetectedBoxes:
             `save` writes; boxes are found anew each time where None.
 
     Raises:
-        DataError: the detector is missing or no YOLOX-Nano, or the cache is no such file.
+        DataError: the detector is missing or not YOLOX-Nano, or the cache is not such a file.
         MissingDependencyError: the package onnx is not installed.
     """
 
@@ -217,7 +217,7 @@ class DetectedBoxes:
             }
         except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{cache} is no cache of objects: name another file, or remove it ({type(error).__name__}: {error})"
+                f"{cache} is not a cache of objects: name another file, or remove it ({type(error).__name__}: {error})"
             ) from error
 
 

@@ -374,8 +374,8 @@ class Separation:
     auc: Interval
     """Chance that a present text has more of it than an absent one, ties half."""
     auc_matched: Interval | None
-    """The same with those present texts alone that could have been drawn as absent ones, so that it
-    does not live on how usual the words are; None without one."""
+    """The same with those present texts alone that could have been drawn as absent ones, so that
+    it does not depend on how usual the words are; None without one."""
     present: float
     """Mean over present texts."""
     absent: float

@@ -180,10 +180,10 @@ class DatasetInfo:
 
     @classmethod
     def read(cls, path: Path) -> DatasetInfo:
-        """The file's content; the defaults where there is no file. Other keys are left alone.
+        """The file's content; the defaults where there is no file. Other keys are ignored.
 
         Raises:
-            DataError: the file is no JSON object, or a value is of the wrong type or range.
+            DataError: the file is not a JSON object, or a value is of the wrong type or range.
         """
         try:
             text = path.read_text(encoding="utf-8")
@@ -194,21 +194,21 @@ class DatasetInfo:
         try:
             raw = json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path} is no JSON ({error}): mend or remove it") from error
+            raise DataError(f"{path} is not JSON ({error}): correct or remove it") from error
         if not isinstance(raw, dict):
-            raise DataError(f"{path} holds no JSON object: mend or remove it")
+            raise DataError(f"{path} holds no JSON object: correct or remove it")
         for key in ("name", "licence", "source"):
             if not isinstance(raw.get(key, ""), str):
-                raise DataError(f"{path}: {key} is {raw[key]!r}, a text was expected: mend or remove it")
+                raise DataError(f"{path}: {key} is {raw[key]!r}, a text was expected: correct or remove it")
         share = raw.get("blur_degree_share", cls.blur_degree_share)
         if isinstance(share, bool) or not isinstance(share, int | float):
             raise DataError(
-                f"{path}: blur_degree_share is {share!r}, a number was expected: mend or remove it"
+                f"{path}: blur_degree_share is {share!r}, a number was expected: correct or remove it"
             )
         try:
             return cls(raw.get("name", ""), raw.get("licence", ""), raw.get("source", ""), float(share))
         except ValueError as error:
-            raise DataError(f"{path}: {error}: mend or remove it") from error
+            raise DataError(f"{path}: {error}: correct or remove it") from error
 
     def write(self, path: Path) -> None:
         """Write the fields that say something, as JSON."""
@@ -242,7 +242,7 @@ def read_rows(path: Path, expected: str) -> list[dict[str, str]]:
 
 
 def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
-    """Files of a folder by name without suffix; none where there is no folder."""
+    """Files of a folder by name without suffix; none where it is missing."""
     found: dict[str, list[Path]] = {}
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
@@ -299,7 +299,7 @@ class GazeFolder:
         self.folder = folder
         self.name = folder.name
         if not folder.is_dir():
-            raise DataError(f"{folder} is no folder: a packed gaze folder was expected, see the README")
+            raise DataError(f"{folder} is not a folder: a packed gaze folder was expected, see the README")
         parts = ["pairs.csv", "fixations.npz", "images"]
         if (folder / "maps").is_dir():
             parts.remove("fixations.npz")
@@ -319,7 +319,7 @@ class GazeFolder:
         self._check(read, problems)
         if problems.skipped:
             raise DataError(
-                f"{folder} cannot be used: {'; '.join(problems.lines())}: mend it, or prepare it again with 'salgan-edge data prepare'"
+                f"{folder} cannot be used: {'; '.join(problems.lines())}: correct it, or prepare it again with 'salgan-edge data prepare'"
             )
         conditions: dict[str, set[str]] = {}
         for pair, _ in read:
@@ -378,7 +378,7 @@ class GazeFolder:
             published = self._maps[pair.key][0]
             read = cv2.imread(str(published), cv2.IMREAD_GRAYSCALE)
             if read is None:
-                raise DataError(f"{published} is no readable image: unpack the data set again")
+                raise DataError(f"{published} is not a readable image: unpack the data set again")
             values = read.astype(np.float32)
         else:
             scale = 320 / max(pair.width, pair.height)
@@ -418,7 +418,7 @@ class GazeFolder:
             elif not self.has_map(pair):
                 problems.add("pairs with neither fixations nor a map", pair.key)
         elif points.ndim != 2 or points.shape[1] != 2 or points.dtype.kind not in "iu":
-            problems.add("fixations that are no whole numbers of shape (n, 2)", pair.key)
+            problems.add("fixations that are not whole numbers of shape (n, 2)", pair.key)
         elif len(points) == 0:
             if not self.has_map(pair):
                 problems.add("pairs with neither fixations nor a map", pair.key)
@@ -456,7 +456,7 @@ def _pair(row: dict[str, str], given: dict[str, str], problems: Problems) -> Gaz
         problems.add("rows without an image or a condition", key.strip("_") or "(empty row)")
         usable = False
     if not _is_size(row["width"]) or not _is_size(row["height"]):
-        problems.add("rows whose width or height is no positive whole number", key)
+        problems.add("rows whose width or height is not a positive whole number", key)
         usable = False
     if condition != FREE_VIEWING and not text:
         problems.add("conditions that need a text and have none", key)
@@ -490,5 +490,5 @@ def _arrays(path: Path) -> dict[str, Points]:
                 return {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path} is damaged or no npz file ({error}): prepare or unpack the data set again"
+            f"{path} is damaged or not an npz file ({error}): prepare or unpack the data set again"
         ) from error

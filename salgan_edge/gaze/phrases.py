@@ -229,7 +229,7 @@ def parse_boxes(cell: str) -> tuple[Box, ...]:
             raise ValueError(f"box {part!r} is not x0,y0,x1,y1") from None
         # Thin things have no width once rounded.
         if not (0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1):
-            raise ValueError(f"box {part!r} is no x0,y0,x1,y1 in shares of width and height, 0 to 1")
+            raise ValueError(f"box {part!r} is not x0,y0,x1,y1 in shares of width and height, 0 to 1")
         boxes.append((x0, y0, x1, y1))
     return tuple(boxes)
 

@@ -223,12 +223,12 @@ def _unpickle(path: Path) -> Any:
         ) from error
     except Exception as error:  # a damaged pickle may raise anything
         raise DataError(
-            f"{path} is no readable pickle: {str(error).splitlines()[0] if str(error) else error!r}"
+            f"{path} is not a readable pickle: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from error
 
 
 def _refuse_far_places(data: bytes) -> None:
-    """Refuse a pickle that numbers its parts beyond its own length: a list so long would be made for nothing."""
+    """Refuse a pickle that numbers its parts beyond its own length, for which the reader would reserve memory."""
     for code, number, _ in pickletools.genops(data):
         if code.name in _NUMBERED and not 0 <= int(number or 0) <= len(data):
             raise _UnsafeError("a place beyond its end")
@@ -244,7 +244,7 @@ def read_references(table: Path, gathered: Gathered) -> DatasetInfo:
         beside = others[0]
     references = _unpickle(table)
     if not isinstance(references, list) or not all(isinstance(one, dict) for one in references):
-        raise DataError(f"{table} is no list of references: refs(unc).p or the like was expected")
+        raise DataError(f"{table} is not a list of references: refs(unc).p or the like was expected")
     content = _read_json(beside)
     images, objects = _by_id(content["images"]), _by_id(content["annotations"])
     problems = gathered.problems
@@ -380,7 +380,7 @@ def _entity_boxes(
     return frame_of(root.findtext("size/width"), root.findtext("size/height")), boxes, scenes, unseen
 
 
-# Small things
+# Boxes and kinds of files
 
 
 def _sized_box(values: Any) -> RawBox | None:

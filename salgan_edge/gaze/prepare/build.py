@@ -92,7 +92,7 @@ def prepare(
         OutputError: the output cannot be written or would destroy something.
     """
     if not source.exists():
-        raise DataError(f"{source} is no folder and no file: the folder of a data set was expected")
+        raise DataError(f"{source} is neither a folder nor a file: the folder of a data set was expected")
     if output.resolve() == source.resolve() or output.resolve() in source.resolve().parents:
         raise OutputError(f"{output} holds the source {source}: choose another --output")
     _require_free(output, overwrite=options.overwrite)
@@ -102,7 +102,7 @@ def prepare(
     if layout in _PHRASES:
         found = find_phrases(source, layout, phrase_tables(source).get(layout, []), options, problems)
     elif not source.is_dir():
-        raise DataError(f"{source} is no folder: the folder of a data set was expected")
+        raise DataError(f"{source} is not a folder: the folder of a data set was expected")
     else:
         find = find_sjtu_tis if layout is LayoutName.sjtu_tis else find_folders
         found = find(source, options, problems)
@@ -224,7 +224,7 @@ def _require_free(output: Path, *, overwrite: bool) -> None:
     foreign = sorted(present - _PARTS)
     if foreign:
         raise OutputError(
-            f"{output} is no packed folder (it holds {', '.join(foreign[:3])}): --overwrite replaces packed folders only"
+            f"{output} is not a packed folder (it holds {', '.join(foreign[:3])}): --overwrite replaces packed folders only"
         )
 
 
@@ -471,7 +471,7 @@ def _map(item: Item, size: tuple[int, int], problems: Problems) -> npt.NDArray[n
         problems.add("maps that cannot be used", f"{item.map.name} [{error}]")
         return None
     height, width = values.shape
-    # One pixel of rounding is no other shape.
+    # Rounding by one pixel is allowed.
     if abs(width * size[1] - height * size[0]) > 2 * max(*size, height, width):
         problems.note("maps of another shape than their photo, stretched to it", item.map.name)
         side = max(height, width)

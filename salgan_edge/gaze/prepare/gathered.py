@@ -139,17 +139,17 @@ def _bare(stem: str) -> str:
 
 
 def photo_folder(base: Path, given: Path | None) -> Path:
-    """The folder that photos lie in: the option's, in `base` or in the current folder; else `base`.
+    """The folder that photos lie in: `given`, in `base` or in the current folder; `base` where it is None.
 
     Raises:
-        DataError: the option's is no folder.
+        DataError: `given` is not a folder.
     """
     if given is None:
         return base
     for path in (base / given, given):
         if path.is_dir():
             return path
-    raise DataError(f"{given} is no folder, in {base} or here: --images takes the folder of the photos")
+    raise DataError(f"{given} is not a folder, in {base} or here: --images takes the folder of the photos")
 
 
 class Gathered:

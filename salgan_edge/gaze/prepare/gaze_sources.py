@@ -115,7 +115,9 @@ def _sub_folder(
         for path in (source / given, given):
             if path.is_dir():
                 return path
-        raise DataError(f"{given} is no folder, in {source} or here: {option} takes the folder of the {what}")
+        raise DataError(
+            f"{given} is not a folder, in {source} or here: {option} takes the folder of the {what}"
+        )
     matching = [path for path in folders_in(source) if path.name.lower() in usual]
     if len(matching) > 1:
         raise DataError(
@@ -431,7 +433,7 @@ def _text(
 
 
 def _report_alone(photos: Index, recorded: dict[str, set[str]], problems: Problems) -> None:
-    """Tell of images for which nothing was recorded."""
+    """Note images for which nothing was recorded."""
     for name, files in photos.items():
         alone = {*files} - recorded.get(name, set())
         # The name without a number may just be the photo of the numbered conditions.

@@ -62,7 +62,7 @@ _FRAMES = (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("width", "
 _LARGEST_SHARE = 1.5
 """A box that ends beyond this is in pixels; one of pixels that ends before would be a single pixel."""
 _BACKWARDS = 0.05
-"""So many boxes that run backwards are no slips but another order of numbers."""
+"""Where a larger share of the boxes runs backwards, the four numbers probably mean something else than corners."""
 
 
 def phrase_tables(source: Path) -> dict[LayoutName, list[Path]]:
@@ -203,7 +203,7 @@ def _read_table(path: Path, split: str, options: PrepareOptions, gathered: Gathe
     for line, row in enumerate(rows, 2):
         boxes = _boxes_of_row(row, headings)
         if boxes is None:
-            problems.add(f"rows of {path.name} whose boxes are no numbers by four", f"line {line}")
+            problems.add(f"rows of {path.name} whose boxes are not four numbers each", f"line {line}")
         else:
             read.append((line, row, boxes))
     every = [box for _, _, boxes in read for box in boxes]
@@ -237,7 +237,7 @@ def _read_table(path: Path, split: str, options: PrepareOptions, gathered: Gathe
 
 
 def _boxes_of_row(row: Mapping[str, Any], headings: _Headings) -> list[RawBox] | None:
-    """Numbers of a row's boxes, none where the cells are empty; None if they are no numbers by four."""
+    """Numbers of a row's boxes, none where the cells are empty; None if they are not four numbers each."""
     if headings.boxes is None:
         cells = [_cell(row, column) for column in headings.edges]
         parts = [cells] if any(cells) else []

@@ -144,7 +144,7 @@ def _scaled(points: Floats, frame: tuple[int, int], size: tuple[int, int]) -> Po
 
 
 def _whole(points: Floats) -> Points:
-    """Pixels that points lie in; what is no number goes outside, to be counted there."""
+    """Pixels that points lie in; what is not a number becomes -1, so that it counts as outside the photo."""
     whole: Points = np.floor(np.where(np.isfinite(points), points, -1).clip(-1, 2**31)).astype(np.int64)
     return whole
 

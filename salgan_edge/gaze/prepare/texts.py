@@ -165,7 +165,7 @@ def read_texts(path: Path, columns: Columns) -> Texts:
             _add_rows(texts, rows, columns, condition_named(title))
     else:
         raise DataError(
-            f"{path} is no table of texts: {', '.join(TEXT_SUFFIXES)} were expected; save a spreadsheet as .xlsx or .csv"
+            f"{path} is not a table of texts: {', '.join(TEXT_SUFFIXES)} were expected; save a spreadsheet as .xlsx or .csv"
         )
     if not texts.by_name:
         raise DataError(f"{path} holds no texts")
@@ -233,7 +233,7 @@ def _sheets(path: Path) -> dict[str, list[dict[str, Any]]]:
             found[sheet.title] = [dict(zip(heading, line, strict=False)) for line in lines]
         book.close()
     except Exception as error:  # openpyxl lets through whatever zip and XML raise
-        raise DataError(f"{path} is no readable .xlsx file: {error}") from error
+        raise DataError(f"{path} is not a readable .xlsx file: {error}") from error
     return found
 
 
