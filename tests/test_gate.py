@@ -98,7 +98,7 @@ def test_scores_are_those_of_the_evaluation(gaze_data, tiny_bundle):
     """CC and guide of fp32 against `salgan-edge evaluate`, which goes through the predictor."""
     from salgan_edge.evaluate.measure import evaluate_folder
     from salgan_edge.evaluate.models import BundleModel
-    from salgan_edge.evaluate.resampling import Bootstrap
+    from salgan_edge.evaluate.scores import Bootstrap
     from salgan_edge.gaze.folder import GazeFolder
 
     views = read_views(gaze_data / "sjtu_tis")

@@ -17,8 +17,7 @@ from salgan_edge.train.teach import Teachers, soften  # noqa: E402
 
 from salgan_edge.errors import CheckpointError  # noqa: E402
 from salgan_edge.gaze.detector import Detection  # noqa: E402
-from salgan_edge.gaze.folder import GazeFolder  # noqa: E402
-from salgan_edge.gaze.split import third  # noqa: E402
+from salgan_edge.gaze.folder import GazeFolder, third  # noqa: E402
 
 
 @pytest.fixture

@@ -39,9 +39,12 @@ from salgan_edge.train.setup import load_data, make_discriminator, make_encoder 
 from salgan_edge import cli  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError, DeviceError  # noqa: E402
 from salgan_edge.gaze.detector import COCO_CLASSES, Detection  # noqa: E402
-from salgan_edge.gaze.folder import GazeFolder, photos  # noqa: E402
+from salgan_edge.gaze.folder import (  # noqa: E402
+    GazeFolder,
+    photos,
+    split_names,
+)
 from salgan_edge.gaze.phrases import mirrored  # noqa: E402
-from salgan_edge.gaze.split import split_names  # noqa: E402
 from salgan_edge.images import read_image  # noqa: E402
 
 # Splits and data

@@ -30,8 +30,7 @@ from salgan_edge.train.validate import Validation
 from salgan_edge.errors import DataError
 from salgan_edge.files import writing
 from salgan_edge.gaze.detector import Detector, detect_all
-from salgan_edge.gaze.folder import GazeFolder, GazePair
-from salgan_edge.gaze.split import third
+from salgan_edge.gaze.folder import GazeFolder, GazePair, third
 from salgan_edge.images import read_image
 from salgan_edge.tokenizer import ClipTokenizer
 

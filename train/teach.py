@@ -17,7 +17,7 @@ from salgan_edge.train.networks.edge import EdgeGenerator
 
 from salgan_edge.errors import CheckpointError
 from salgan_edge.files import writing
-from salgan_edge.gaze.split import third
+from salgan_edge.gaze.folder import third
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
