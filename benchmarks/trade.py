@@ -186,9 +186,12 @@ def _load(candidate: Candidate) -> EdgeGenerator | PaperGenerator:
 
 def _graph(model: EdgeGenerator | PaperGenerator) -> tuple[bytes, int]:
     """The exported graph, and its multiplications."""
-    from salgan_edge.export.convert import convert  # noqa: PLC0415 - needs torch
-    from salgan_edge.export.graph_facts import count_macs  # noqa: PLC0415
-    from salgan_edge.export.graphs import GENERATOR_DIMENSIONS, generator_example  # noqa: PLC0415
+    from salgan_edge.export.convert import (  # noqa: PLC0415
+        GENERATOR_DIMENSIONS,
+        convert,
+        generator_example,
+    )
+    from salgan_edge.export.facts import count_macs  # noqa: PLC0415
 
     content = convert(
         model.for_export(), generator_example(model.dimension), [contract.IMAGE, contract.TEXT_EMBEDDING],

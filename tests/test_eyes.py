@@ -351,8 +351,7 @@ def test_exported_graph(tmp_path):
     """Parity with PyTorch; and of the second backbone, two bytes for each weight."""
     onnx = pytest.importorskip("onnx")
     from salgan_edge.export import parity
-    from salgan_edge.export.convert import convert
-    from salgan_edge.export.graphs import GENERATOR_DIMENSIONS, generator_example
+    from salgan_edge.export.convert import GENERATOR_DIMENSIONS, convert, generator_example
 
     model = eyed_generator()
     graph = convert(

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from onnx import numpy_helper, parser  # noqa: E402
-from salgan_edge.export.audit import audit  # noqa: E402
 from salgan_edge.export.convert import OPSETS, convert  # noqa: E402
+from salgan_edge.export.facts import audit  # noqa: E402
 from salgan_edge.train.networks.preprocess import Preprocess  # noqa: E402
 
 from salgan_edge import contract, samples  # noqa: E402

@@ -9,7 +9,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from salgan_edge.export.graph_facts import count_macs, count_parameters  # noqa: E402
+from salgan_edge.export.facts import count_macs, count_parameters  # noqa: E402
 
 from salgan_edge.gaze.detector import cut  # noqa: E402
 

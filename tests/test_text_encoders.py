@@ -14,10 +14,11 @@ onnx = pytest.importorskip("onnx")
 transformers = pytest.importorskip("transformers")
 
 from salgan_edge.export import convert as conversion  # noqa: E402
-from salgan_edge.export.convert import check_size, convert  # noqa: E402
-from salgan_edge.export.graphs import (  # noqa: E402
+from salgan_edge.export.convert import (  # noqa: E402  # noqa: E402
     TEXT_ENCODER_DIMENSIONS,
     TextEncoderGraph,
+    check_size,
+    convert,
     text_encoder_example,
 )
 from salgan_edge.export.write import export_bundle  # noqa: E402

@@ -44,8 +44,11 @@ def paper_peer(threads: int) -> Peer:
 @functools.cache
 def _paper_graph() -> tuple[bytes, float | None]:
     with needs_export():
-        from salgan_edge.export.convert import convert  # noqa: PLC0415 - needs the extra export
-        from salgan_edge.export.graphs import GENERATOR_DIMENSIONS, generator_example  # noqa: PLC0415
+        from salgan_edge.export.convert import (  # noqa: PLC0415
+            GENERATOR_DIMENSIONS,
+            convert,
+            generator_example,
+        )
         from salgan_edge.train.networks.paper import PaperGenerator  # noqa: PLC0415
     model = convert(
         PaperGenerator(_PAPER_SIZE, _PAPER_DIMENSION),
