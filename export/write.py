@@ -25,7 +25,7 @@ from salgan_edge.export.precision import apply_precision
 from salgan_edge.export.report import write_receipt
 from salgan_edge.train import released
 from salgan_edge.train.checkpoint import load_generator
-from salgan_edge.train.networks.text_encoders import load_text_encoder, write_tokenizer
+from salgan_edge.train.networks.text_encoder import load_text_encoder, write_tokenizer
 
 from salgan_edge import contract
 from salgan_edge.archive import PACKED_SUFFIX, check_older, pack

@@ -14,10 +14,11 @@ torch = pytest.importorskip("torch")
 
 from conftest import ROOT  # noqa: E402
 from salgan_edge.train import distill as distillation  # noqa: E402
+from salgan_edge.train.config import DistillConfig  # noqa: E402
 from salgan_edge.train.data import lessons, phrases, text_vectors  # noqa: E402
-from salgan_edge.train.data.clip_teacher import ClipTeacher  # noqa: E402
-from salgan_edge.train.data.distill_texts import DistillTexts, merged_from, split_tokens  # noqa: E402
-from salgan_edge.train.data.sentence_teacher import (  # noqa: E402
+from salgan_edge.train.data.lessons import DistillTexts, merged_from, split_tokens  # noqa: E402
+from salgan_edge.train.data.text_teachers import (  # noqa: E402
+    ClipTeacher,
     SentenceTeacher,
     WordingSteps,
     sentence_features,
@@ -28,11 +29,10 @@ from salgan_edge.train.distill import (  # noqa: E402
     agreement,
     distill,
     distillation_loss,
-    encode_texts,
 )
-from salgan_edge.train.distill_config import DistillConfig  # noqa: E402
 from salgan_edge.train.networks.text_encoder import (  # noqa: E402
     compact_text_encoder,
+    encode_texts,
     round_rows_to_bytes,
     save_text_encoder,
 )

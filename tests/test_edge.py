@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from conftest import random_generator  # noqa: E402
-from salgan_edge.train.data.naming import made_captions, named_classes, words_for  # noqa: E402
+from salgan_edge.train.data.phrases import made_captions, named_classes, words_for  # noqa: E402
 from salgan_edge.train.data.text_vectors import TextVectors  # noqa: E402
 from salgan_edge.train.networks.edge import DOMAINS, FUSIONS, EdgeGenerator  # noqa: E402
-from salgan_edge.train.reader import average_precision, fit_reader  # noqa: E402
+from salgan_edge.train.pretrain import average_precision, fit_reader  # noqa: E402
 
 from salgan_edge.errors import CheckpointError  # noqa: E402
 from salgan_edge.gaze.detector import COCO_CLASSES  # noqa: E402
@@ -172,9 +172,9 @@ def test_average_precision_by_hand():
 
 def test_reader_learns_to_read(monkeypatch):
     """Vectors made of a direction for each class: a text that names two is read as both."""
-    from salgan_edge.train import reader
+    from salgan_edge.train import pretrain
 
-    monkeypatch.setattr(reader, "_MADE", 1500)
+    monkeypatch.setattr(pretrain, "_MADE", 1500)
     random = np.random.default_rng(0)
     axes = random.normal(size=(80, 512)) / 512**0.5
     mean = random.normal(size=512) / 512**0.5

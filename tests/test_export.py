@@ -280,7 +280,7 @@ def test_encoder_without_tokenizer(tiny_checkpoint, tiny_text_encoder, tmp_path)
 
 def test_tokenizer_from_vocabulary_files(tmp_path, tiny_text_encoder):
     """Older checkpoints have vocab.json and merges.txt in place of tokenizer.json."""
-    from salgan_edge.train.networks.text_encoders import write_tokenizer
+    from salgan_edge.train.networks.text_encoder import write_tokenizer
 
     model = json.loads((tiny_text_encoder / "tokenizer.json").read_text())["model"]
     folder = tmp_path / "old"

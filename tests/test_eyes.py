@@ -20,10 +20,8 @@ from salgan_edge.train import losses  # noqa: E402
 from salgan_edge.train.checkpoint import Description, load_generator, save_generator  # noqa: E402
 from salgan_edge.train.config import TrainConfig, changed  # noqa: E402
 from salgan_edge.train.data.samples import Batch  # noqa: E402
-from salgan_edge.train.ema import Average  # noqa: E402
 from salgan_edge.train.gan import Gan, train_step  # noqa: E402
-from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator  # noqa: E402
-from salgan_edge.train.networks.efficientnet import (  # noqa: E402
+from salgan_edge.train.networks.backbones import (  # noqa: E402
     FEATURE_CHANNELS,
     HEAD_CHANNELS,
     EfficientNetLite,
@@ -31,9 +29,11 @@ from salgan_edge.train.networks.efficientnet import (  # noqa: E402
     packaged_weights,
     read_classifier,
 )
-from salgan_edge.train.networks.preprocess import Preprocess  # noqa: E402
-from salgan_edge.train.reader import fit_eyes  # noqa: E402
-from salgan_edge.train.setup import Sources, check_sources, make_generator  # noqa: E402
+from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator  # noqa: E402
+from salgan_edge.train.networks.generator import Preprocess  # noqa: E402
+from salgan_edge.train.pretrain import fit_eyes, make_generator  # noqa: E402
+from salgan_edge.train.run import Average  # noqa: E402
+from salgan_edge.train.setup import Sources, check_sources  # noqa: E402
 
 from salgan_edge import contract, samples  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError  # noqa: E402

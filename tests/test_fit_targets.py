@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch")
 
 from salgan_edge.train import fit_targets
-from salgan_edge.train.data.objects import TargetShape, box_map
+from salgan_edge.train.data.named import TargetShape, box_map
 
 from salgan_edge.gaze.split import split_photos
 

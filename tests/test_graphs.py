@@ -16,7 +16,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import numpy_helper, parser  # noqa: E402
 from salgan_edge.export.convert import OPSETS, convert  # noqa: E402
 from salgan_edge.export.facts import audit  # noqa: E402
-from salgan_edge.train.networks.preprocess import Preprocess  # noqa: E402
+from salgan_edge.train.networks.generator import Preprocess  # noqa: E402
 
 from salgan_edge import contract, samples  # noqa: E402
 from salgan_edge.bundle import default_bundle  # noqa: E402

@@ -29,7 +29,7 @@ from salgan_edge.export.precision import (  # noqa: E402
     apply_precision,
     fastest,
 )
-from salgan_edge.export.quantise import (  # noqa: E402  # noqa: E402
+from salgan_edge.export.quantise import (  # noqa: E402
     SWITCHES,
     Observed,
     Plan,

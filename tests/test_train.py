@@ -20,21 +20,23 @@ torch = pytest.importorskip("torch")
 from lightning_fabric import Fabric  # noqa: E402
 from salgan_edge.train import loop, losses  # noqa: E402
 from salgan_edge.train.checkpoint import load_generator  # noqa: E402
-from salgan_edge.train.config import TrainConfig, changed, parse_settings  # noqa: E402
+from salgan_edge.train.config import (  # noqa: E402
+    TrainConfig,
+    changed,
+    parse_settings,
+    recipe,
+)
 from salgan_edge.train.data import text_vectors  # noqa: E402
 from salgan_edge.train.data.augment import draw_view  # noqa: E402
-from salgan_edge.train.data.objects import object_map, prompts_for  # noqa: E402
+from salgan_edge.train.data.named import object_map, prompts_for  # noqa: E402
 from salgan_edge.train.data.samples import Batch, TrainingSet, to_grid  # noqa: E402
-from salgan_edge.train.ema import Average  # noqa: E402
-from salgan_edge.train.gan import Gan, train_step  # noqa: E402
+from salgan_edge.train.gan import ConditionalDiscriminator, Gan, judge, make_discriminator, train_step  # noqa: E402
 from salgan_edge.train.loop import Sources, TrainingInterrupted, train  # noqa: E402
-from salgan_edge.train.networks.discriminator import ConditionalDiscriminator, judge  # noqa: E402
 from salgan_edge.train.networks.edge import EdgeGenerator  # noqa: E402
 from salgan_edge.train.networks.paper import PaperGenerator  # noqa: E402
-from salgan_edge.train.predict import predict  # noqa: E402
-from salgan_edge.train.progress import Display  # noqa: E402
-from salgan_edge.train.recipes import recipe  # noqa: E402
-from salgan_edge.train.setup import load_data, make_discriminator, make_encoder  # noqa: E402
+from salgan_edge.train.networks.text_encoder import make_encoder  # noqa: E402
+from salgan_edge.train.run import Average, Display  # noqa: E402
+from salgan_edge.train.setup import load_data  # noqa: E402
 
 from salgan_edge import cli  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError, DeviceError  # noqa: E402
@@ -313,7 +315,7 @@ def test_a_step_of_the_gan_goes_the_right_way(kind):
     pixels = generator.preprocess.normalise(batch.pixels.permute(0, 3, 1, 2).float())
 
     def measure(made_by, judged_by):
-        made = predict(made_by, pixels, batch.text).map.detach()
+        made = made_by.predict(pixels, batch.text).map.detach()
         human = judge(judged_by, losses.relative(batch.target), pixels, batch.text)
         fake = judge(judged_by, made, pixels, batch.text)
         fooling = losses.adversarial_loss(fake, human=True).mean().item()
