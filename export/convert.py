@@ -14,14 +14,13 @@ import onnx_ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import Sequential, common
-from salgan_edge.export.facts import audit, constant_nodes
+from onnxscript.optimizer import fold_constants
+from salgan_edge.export.facts import audit
 from torch import Tensor, nn
 from torch.export import Dim
 
 from salgan_edge import contract
-from salgan_edge.devices import Execution
 from salgan_edge.errors import ExportError
-from salgan_edge.session import GraphSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -126,8 +125,7 @@ def convert(
         raise ExportError(
             f"torch.onnx.export failed on {type(module).__name__}: {str(error).splitlines()[0]}"
         ) from error
-    _fold(model)
-    model = _without_repetition(model)
+    model = _tidied(model)
     _strip(model)
     store_exactly(model)
     for value, axes in zip(model.graph.input, dimensions, strict=True):
@@ -168,40 +166,11 @@ def check_size(module: nn.Module) -> None:
         )
 
 
-def _fold(model: onnx.ModelProto) -> None:
-    """Compute what does not depend on the inputs, whatever its size; the exporter leaves what is large.
-
-    onnxruntime computes it: the results are those that it would find at every start.
-    """
-    graph = model.graph
-    folded = constant_nodes(graph)
-    if not folded:
-        return
-    made = [name for node in folded for name in node.output]
-    others = [node for node in graph.node if node not in folded]
-    read = {name for node in others for name in node.input} | {value.name for value in graph.output}
-    wanted = [name for name in made if name in read]
-    needed = {name for node in folded for name in node.input}
-    part = helper.make_model(
-        helper.make_graph(
-            folded,
-            "constants",
-            [],
-            [onnx.ValueInfoProto(name=name) for name in wanted],
-            [tensor for tensor in graph.initializer if tensor.name in needed],
-        ),
-        opset_imports=model.opset_import,
-        ir_version=model.ir_version,
-    )
-    session = GraphSession(part.SerializeToString(), Execution("cpu"))
-    values = [numpy_helper.from_array(session.run(name, {}), name) for name in wanted]
-    del graph.node[:]
-    graph.node.extend(others)
-    graph.initializer.extend(values)
-
-
-def _without_repetition(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph without nodes and weights that are not needed or are there twice."""
+def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph without what need not be computed, and without nodes and weights that are there twice."""
+    program = onnx_ir.from_proto(model)
+    # The exporter folds constants too, but leaves what is large to every start.
+    fold_constants(program, input_size_limit=_LARGEST_FILE, output_size_limit=_LARGEST_FILE)
     tidy = Sequential(
         common.RemoveUnusedNodesPass(),
         common.DeduplicateInitializersPass(),
@@ -209,7 +178,7 @@ def _without_repetition(model: onnx.ModelProto) -> onnx.ModelProto:
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedOpsetsPass(),
     )
-    return onnx_ir.to_proto(tidy(onnx_ir.from_proto(model)).model)
+    return onnx_ir.to_proto(tidy(program).model)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,6 @@ __all__ = [
     "GraphFacts",
     "TensorFacts",
     "audit",
-    "constant_nodes",
     "count_macs",
     "count_parameters",
     "read_facts",
@@ -163,12 +162,12 @@ def audit(model: ModelProto, opset: int = contract.OPSET) -> list[str]:
         *_foreign_operators(model.graph),
         *_unneeded(model.graph),
         *_repeated(model.graph),
-        *(f"{_name(node)} has only constant inputs: fold it" for node in constant_nodes(model.graph)),
+        *(f"{_name(node)} has only constant inputs: fold it" for node in _constant_nodes(model.graph)),
         *_unknown_shapes(model),
     ]
 
 
-def constant_nodes(graph: GraphProto) -> list[NodeProto]:
+def _constant_nodes(graph: GraphProto) -> list[NodeProto]:
     """Nodes whose inputs are all constants, in order; those that unpack a stored weight are left out."""
     stored = {tensor.name for tensor in graph.initializer}
     constants = {*stored, ""}
