@@ -16,6 +16,7 @@ them and prints one table.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import onnx
 import typer
+from rich.console import Console
+from rich.table import Table
 from salgan_edge.export.gate import GateResult, Limits, read_views
 from salgan_edge.export.variants import REDUCED, Variant, Workbench, told
 
@@ -105,6 +108,8 @@ _SIZE = 256
 _START_TOKEN, _END_TOKEN = 49406, 49407
 
 _NAMED = 5
+_WIDTH = 140
+"""Columns of the table's lines at most, whatever the terminal."""
 
 
 @dataclass(frozen=True)
@@ -408,30 +413,29 @@ def _speed_told(row: Measured) -> str:
 
 def render_table(rows: Sequence[Measured], reports: Sequence[PrecisionReport]) -> str:
     """The rows, fp32 first, with what there is to say below, in lines of about 120 characters."""
-    heading = (
-        f"{'precision':<10}{'text MB':>8}{'gen. MB':>8}{'text ms':>9}{'ratio':>7}{'gen. ms':>9}{'ratio':>7}"
-        f"{'CC':>8}{'change':>9}{'guide':>8}{'change':>9}{'peaks':>8}  gate"
-    )
-    lines = [heading]
     first = reports[0].gate
     assert first is not None
+    table = Table("precision", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in (
+        "text MB", "gen. MB", "text ms", "ratio", "gen. ms", "ratio", "CC", "change", "guide", "change", "peaks",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("gate", no_wrap=True)
     for row in rows:
-        speeds = [row.speed[file] for file in (contract.TEXT_ENCODER_FILE, contract.GENERATOR_FILE)]
-        gate = row.gate
+        files, gate = (contract.TEXT_ENCODER_FILE, contract.GENERATOR_FILE), row.gate
+        speeds = [row.speed[file] for file in files]
+        times = [cell for speed in speeds for cell in (f"{speed.median_ms:.2f}", f"{speed.ratio:.2f}")]
         costs = (
-            f"{first.cc_fp32:>8.4f}{'':>9}{_share(first.guide_fp32):>8}{'':>9}{'':>8}  reference"
+            [f"{first.cc_fp32:.4f}", "", _share(first.guide_fp32), "", "", "reference"]
             if gate is None
-            else f"{gate.cc:>8.4f}{-gate.cc_drop:>+9.4f}{_share(gate.guide):>8}{-gate.guide_drop:>+9.3f}"
-            f"{gate.peaks_within:>8.1%}  {'passed' if gate.passed else 'FAILED'}"
-        )
-        lines.append(
-            f"{row.precision:<10}{row.bytes[contract.TEXT_ENCODER_FILE] / 1e6:>8.2f}"
-            f"{row.bytes[contract.GENERATOR_FILE] / 1e6:>8.2f}"
-            + "".join(f"{speed.median_ms:>9.2f}{speed.ratio:>7.2f}" for speed in speeds)
-            + costs
-        )
-    lines += ["", *_notes(rows, reports)]
-    return "\n".join(lines)
+            else [f"{gate.cc:.4f}", f"{-gate.cc_drop:+.4f}", _share(gate.guide), f"{-gate.guide_drop:+.3f}",
+                  f"{gate.peaks_within:.1%}", "passed" if gate.passed else "FAILED"]
+        )  # fmt: skip
+        table.add_row(row.precision, *(f"{row.bytes[file] / 1e6:.2f}" for file in files), *times, *costs)
+    console = Console(file=io.StringIO(), width=_WIDTH)
+    with console.capture() as drawn:
+        console.print(table)
+    return "\n".join([drawn.get().rstrip(), "", *_notes(rows, reports)])
 
 
 def _notes(rows: Sequence[Measured], reports: Sequence[PrecisionReport]) -> list[str]:
