@@ -23,6 +23,7 @@ from salgan_edge.train.data.lessons import (
     read_texts,
 )
 from salgan_edge.train.data.text_teachers import ClipTeacher, SentenceTeacher, sentence_features
+from salgan_edge.train.data.text_vectors import unit
 from salgan_edge.train.networks.text_encoder import (
     compact_text_encoder,
     embed,
@@ -70,8 +71,8 @@ def agreement(
         return {}
     if mean is None:
         mean = names.vectors.mean(0)
-    table = _unit(names.vectors - mean)
-    queries = _unit(student[of] - mean)
+    table = unit(names.vectors - mean)
+    queries = unit(student[of] - mean)
     similar = queries @ table.T
     own = similar[np.arange(len(queries)), np.flatnonzero(of)]
     rank = (similar > own[:, None]).sum(1)
@@ -80,13 +81,6 @@ def agreement(
         "recall_at_1": float((rank < 1).mean()),
         "recall_at_5": float((rank < 5).mean()),
     }
-
-
-def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    unit: npt.NDArray[np.float32] = vectors / np.maximum(
-        np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8
-    )
-    return unit
 
 
 def _initialise(model: CLIPTextModelWithProjection, texts: DistillTexts) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
@@ -13,16 +12,15 @@ import numpy as np
 import torch
 from salgan_edge.train.checkpoint import Description, load_generator
 from salgan_edge.train.data.augment import Composites
-from salgan_edge.train.data.named import Named, find_phrase_sets, named_photos, single_things
+from salgan_edge.train.data.named import Named, find_phrase_sets, has_texts, named_photos, single_things
 from salgan_edge.train.data.samples import PairSet, Photo, TrainingSet, to_grid
 from salgan_edge.train.data.text_vectors import TextVectors, estimated_captions, true_vectors
 from salgan_edge.train.networks.edge import DOMAINS
 from salgan_edge.train.networks.generator import Preprocess
-from salgan_edge.train.teach import Teachers, soften
+from salgan_edge.train.teach import Teachers, read_maps, soften, write_maps
 from salgan_edge.train.validate import Validation
 
 from salgan_edge.errors import DataError
-from salgan_edge.files import writing
 from salgan_edge.gaze.detector import Detector, detect_all
 from salgan_edge.gaze.folder import GazeFolder, GazePair
 from salgan_edge.gaze.split import third
@@ -268,7 +266,7 @@ def _others(
     by_name = {photo.name: photo for photo in photos}
     for table in sorted((sources.data / "phrases").glob("*/pairs.csv")) if config.phrases else []:
         # Those whose viewers were told nothing are left out: they are few, and a teacher knows better.
-        if not config.takes(table.parent.name) or not _has_texts(table):
+        if not config.takes(table.parent.name) or not has_texts(table):
             continue
         folder = fitted_folder(GazeFolder(table.parent), config)
         for pair in folder.select("train"):
@@ -276,10 +274,7 @@ def _others(
             if photo is not None and pair.text:
                 photo.gaze.append((pair.text, to_grid(folder.saliency_map(pair), detail)))
     cache = output / "free_views.npz"
-    kept: dict[str, Floats] = {}
-    if cache.exists():
-        with np.load(cache) as file:
-            kept = {name: file[name] for name in file.files}
+    kept = read_maps(cache)
     ensemble = Teachers(sources.teachers) if sources.teachers else None
     first = folders[0]
     average = np.mean(
@@ -298,15 +293,8 @@ def _others(
         free: Floats = np.asarray(kept.get(photo.name, average), np.float32)
         photo.gaze.insert(0, ("", free / free.max()))
     if changed:
-        with writing(cache) as temporary:
-            # The annotation gives all names that are not its own the type of a switch.
-            np.savez(temporary, **kept)  # type: ignore[arg-type]
+        write_maps(cache, kept)
     return photos
-
-
-def _has_texts(table: Path) -> bool:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        return any(row.get("text") for row in csv.DictReader(file))
 
 
 def fitted_folder(folder: GazeFolder, config: TrainConfig) -> GazeFolder:

@@ -6,7 +6,6 @@ wordings and estimated ones of other texts, and a CLIP text model, whose vectors
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from salgan_edge.train.data import phrases, text_vectors
+from salgan_edge.train.data.named import has_texts
 from salgan_edge.train.data.text_teachers import WordingSteps
-from salgan_edge.train.data.text_vectors import TextVectors, TrueTexts, same_wording
+from salgan_edge.train.data.text_vectors import TextVectors, TrueTexts, same_wording, unit
 
 from salgan_edge import contract
 from salgan_edge.errors import DataError
@@ -89,13 +89,13 @@ class Lessons:
         with np.load(path) as file:
             return cls(
                 TrueTexts(
-                    TextVectors(file["true"].tolist(), _unit(file["true_vectors"].astype(np.float32))),
+                    TextVectors(file["true"].tolist(), unit(file["true_vectors"].astype(np.float32))),
                     file["wordings"].tolist(),
                     file["true_weights"],
                     file["tables"].tolist(),
                 ),
                 file["held_out"],
-                TextVectors(file["texts"].tolist(), _unit(file["vectors"].astype(np.float32))),
+                TextVectors(file["texts"].tolist(), unit(file["vectors"].astype(np.float32))),
                 file["weights"],
             )
 
@@ -172,7 +172,7 @@ def _compounds(names: TextVectors, mean: Floats, count: int, random: np.random.G
     texts, pairs = phrases.compounds(names.texts, count, random)
     offsets = names.vectors - mean
     joined = np.array([offsets[a] + offsets[b] for a, b in pairs], np.float32).reshape(-1, len(mean))
-    return TextVectors(texts, _unit(joined / 2**0.5 + mean))
+    return TextVectors(texts, unit(joined / 2**0.5 + mean))
 
 
 def lessons_of_model(
@@ -246,7 +246,7 @@ def with_attributes(texts: TextVectors, names: TextVectors, mean: Floats, length
     for row, text in enumerate(texts.texts):
         stated = [n for n in phrases.attributes_of(text) if n < count]
         vectors[row] += length * directions[stated].sum(0)
-    return TextVectors(texts.texts, _unit(vectors))
+    return TextVectors(texts.texts, unit(vectors))
 
 
 def _phrases(
@@ -299,12 +299,7 @@ def _of_photos(data: Path) -> list[str]:
 
 def _gaze(data: Path) -> list[GazeFolder]:
     """Gaze folders with texts; those of free viewing alone are not opened."""
-    return [GazeFolder(path.parent) for path in sorted(data.glob("*/pairs.csv")) if _has_text(path)]
-
-
-def _has_text(pairs: Path) -> bool:
-    with pairs.open(newline="", encoding="utf-8-sig") as file:
-        return any(row.get("text") for row in csv.DictReader(file))
+    return [GazeFolder(path.parent) for path in sorted(data.glob("*/pairs.csv")) if has_texts(path)]
 
 
 def _allowed(
@@ -328,11 +323,6 @@ def _joined(first: TextVectors, second: TextVectors) -> TextVectors:
 
 def _strings(texts: Sequence[str]) -> npt.NDArray[np.str_]:
     return np.array(texts, dtype=np.str_)
-
-
-def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
-    return unit
 
 
 class DistillTexts:

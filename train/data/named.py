@@ -11,6 +11,7 @@ large a share is measured on people, by ``fit_targets``.
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ __all__ = [
     "TargetShape",
     "box_map",
     "find_phrase_sets",
+    "has_texts",
     "named_photos",
     "object_map",
     "prompts_for",
@@ -80,6 +82,12 @@ def find_phrase_sets(data: Path, takes: Callable[[str], bool] = _everything) -> 
         for table in tables
         if table.is_file() and (table.name == "labels.csv" or takes(table.parent.name))
     ]
+
+
+def has_texts(pairs: Path) -> bool:
+    """Whether a ``pairs.csv`` holds gaze of people who were told something, not of free viewing alone."""
+    with pairs.open(newline="", encoding="utf-8-sig") as file:
+        return any(row.get("text") for row in csv.DictReader(file))
 
 
 def named_photos(

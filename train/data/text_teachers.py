@@ -17,8 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from salgan_edge.train.data.text_vectors import BARE, NAME, PHOTO, TextVectors, bare_name, reworded, thing_key
-from salgan_edge.train.networks.text_encoder import embed, load_text_encoder, write_tokenizer
+from salgan_edge.train.data.text_vectors import (
+    BARE,
+    NAME,
+    PHOTO,
+    TextVectors,
+    bare_name,
+    reworded,
+    thing_key,
+    unit,
+)
+from salgan_edge.train.networks.text_encoder import encode_texts, load_text_encoder, write_tokenizer
 from tokenizers import Tokenizer
 
 from salgan_edge.errors import DataError
@@ -156,9 +165,8 @@ class SentenceTeacher:
         return kernel
 
     def _normalised(self, raw: Floats) -> Floats:
-        unit = raw - self._centre
-        unit /= np.maximum(np.linalg.norm(unit, axis=-1, keepdims=True), 1e-8)
-        flat: Floats = unit.reshape(len(unit), -1) / unit.shape[1] ** 0.5
+        directions = unit(raw - self._centre)
+        flat: Floats = directions.reshape(len(raw), -1) / raw.shape[1] ** 0.5
         return flat
 
     def _spell(self, texts: Sequence[str]) -> Floats:
@@ -272,8 +280,7 @@ class _Step:
     def __call__(self, vectors: Floats) -> Floats:
         offset = vectors - self._from
         moved = offset + offset @ self._pairs.T @ self._solution + self._to
-        unit: Floats = moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-8)
-        return unit
+        return unit(moved)
 
 
 def _by_thing(true: TrueTexts, wording: str) -> dict[str, Floats]:
@@ -338,21 +345,12 @@ class ClipTeacher:
         for start in range(0, len(missing), _PART):
             self._report(start, len(missing))
             part = missing[start : start + _PART]
-            self._known.update(zip(part, self._compute(part), strict=True))
+            vectors = encode_texts(self._model, self._tokenizer, part, batch=_CLIP_BATCH).astype(np.float16)
+            self._known.update(zip(part, vectors, strict=True))
             self._save()
         table = np.stack([self._known[text] for text in texts]).astype(np.float32)
         table /= np.linalg.norm(table, axis=1, keepdims=True)
         return table
-
-    @torch.inference_mode()
-    def _compute(self, texts: Sequence[str]) -> npt.NDArray[np.float16]:
-        rows = []
-        for start in range(0, len(texts), _CLIP_BATCH):
-            ids = torch.from_numpy(self._tokenizer.batch(texts[start : start + _CLIP_BATCH]))
-            # The padding repeats the end token; nothing after the first one reaches the output.
-            length = int((ids != self._tokenizer.end).sum(1).max()) + 1
-            rows.append(embed(self._model, ids[:, :length]).numpy().astype(np.float16))
-        return np.concatenate(rows)
 
     def _save(self) -> None:
         with writing(self._file) as temporary:

@@ -80,13 +80,13 @@ def embed(model: CLIPTextModelWithProjection, input_ids: torch.Tensor) -> torch.
 
 @torch.inference_mode()
 def encode_texts(
-    model: CLIPTextModelWithProjection, tokenizer: ClipTokenizer, texts: Sequence[str]
+    model: CLIPTextModelWithProjection, tokenizer: ClipTokenizer, texts: Sequence[str], *, batch: int = 256
 ) -> npt.NDArray[np.float32]:
-    """Vectors (n, d) of texts, L2-normalised."""
+    """Vectors (n, d) of texts, L2-normalised, `batch` of them at a time."""
     model.eval()
     rows = []
-    for start in range(0, len(texts), 256):
-        ids = torch.from_numpy(tokenizer.batch(texts[start : start + 256]))
+    for start in range(0, len(texts), batch):
+        ids = torch.from_numpy(tokenizer.batch(texts[start : start + batch]))
         # The padding repeats the end token; nothing after the first one reaches the output.
         length = int((ids != ids[0, -1]).sum(1).max()) + 1
         rows.append(embed(model, ids[:, :length]).numpy())
