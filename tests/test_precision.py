@@ -48,7 +48,7 @@ from salgan_edge.export.rewrite import (  # noqa: E402
 from salgan_edge.export.variants import Workbench  # noqa: E402
 from salgan_edge.export.write import export_bundle  # noqa: E402
 
-from salgan_edge import SaliencyPredictor, cli, contract, samples  # noqa: E402
+from salgan_edge import SaliencyPredictor, contract, samples  # noqa: E402
 from salgan_edge.bundle import Bundle  # noqa: E402
 from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import ExportError, PrecisionError  # noqa: E402
@@ -508,14 +508,6 @@ def test_table(graphs, tokenizer, monkeypatch):
     assert {"fp16", "int8", "mixed"} == set(told["reports"])
     slow = [rows[0], rows[1], row("int8", 1.3), rows[3]]
     assert "int8 is slower than float here (1.30 of its time" in precision.render_table(slow, reports)
-
-
-def test_options_that_do_nothing_are_refused(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("sys.argv", ["salgan-edge", "export", "--data", str(tmp_path)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 2
-    assert "--precision" in capsys.readouterr().err
 
 
 def test_names_on_the_command_line():
