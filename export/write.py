@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING
 import onnx
 import torch
 from salgan_edge.export import parity
-from salgan_edge.export.convert import check_opset, check_size, convert
-from salgan_edge.export.graphs import (
+from salgan_edge.export.convert import (
     GENERATOR_DIMENSIONS,
     TEXT_ENCODER_DIMENSIONS,
     TextEncoderGraph,
+    check_opset,
+    check_size,
+    convert,
     generator_example,
     text_encoder_example,
 )
 from salgan_edge.export.precision import apply_precision
-from salgan_edge.export.receipt import write_receipt
+from salgan_edge.export.report import write_receipt
 from salgan_edge.train import released
 from salgan_edge.train.checkpoint import load_generator
-from salgan_edge.train.networks.text_encoders import load_text_encoder, write_tokenizer
+from salgan_edge.train.networks.text_encoder import load_text_encoder, write_tokenizer
 
 from salgan_edge import contract
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, FileRecord, Manifest

@@ -10,14 +10,17 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from salgan_edge.export.calibration import (
+from salgan_edge.export.gate import (
     CALIBRATION_PROMPTS,
     GATE_PROMPTS,
+    HUMAN,
+    SELF,
+    Judge,
+    Limits,
     View,
     read_views,
 )
-from salgan_edge.export.gate import HUMAN, SELF, Judge, Limits
-from salgan_edge.export.processor import read_processor
+from salgan_edge.export.precision import read_processor
 
 from salgan_edge import SaliencyPredictor, samples
 from salgan_edge.errors import DataError

@@ -17,12 +17,9 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
-from salgan_edge.export.golden import make_golden  # noqa: E402
-from salgan_edge.export.graph_facts import count_macs, read_facts  # noqa: E402
-from salgan_edge.export.parity import Case  # noqa: E402
-from salgan_edge.export.receipt import write_receipt  # noqa: E402
-from salgan_edge.export.report import shell_line  # noqa: E402
-from salgan_edge.export.report_page import render_markdown  # noqa: E402
+from salgan_edge.export.facts import count_macs, read_facts  # noqa: E402
+from salgan_edge.export.parity import Case, make_golden  # noqa: E402
+from salgan_edge.export.report import render_markdown, shell_line, write_receipt  # noqa: E402
 
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E402
 from salgan_edge.devices import Execution  # noqa: E402

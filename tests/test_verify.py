@@ -33,7 +33,7 @@ GRAPHS = ("text_encoder.onnx", "generator.onnx")
 def good(tmp_path_factory):
     """The embedded bundle with golden outputs and a report, whether it is shipped with them or not."""
     from salgan_edge.export.parity import Case
-    from salgan_edge.export.receipt import write_receipt
+    from salgan_edge.export.report import write_receipt
 
     folder = tmp_path_factory.mktemp("good") / "bundle"
     shutil.copytree(default_bundle(), folder)

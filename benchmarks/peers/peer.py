@@ -104,7 +104,7 @@ def graph_peer(
 def macs_of(graph: Path | bytes) -> float | None:
     """Multiply-accumulate operations of a graph whose inputs have fixed shapes; None without `onnx`."""
     try:
-        from salgan_edge.export.graph_facts import count_macs  # noqa: PLC0415 - needs the extra export
+        from salgan_edge.export.facts import count_macs  # noqa: PLC0415 - needs the extra export
     except ImportError:
         return None
     if isinstance(graph, Path):

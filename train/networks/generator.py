@@ -1,17 +1,56 @@
-"""What every generator does to a photo before its first layer; exported inside the graph."""
+"""What the networks of all presets have in common."""
 
 from __future__ import annotations
 
 import torch
+from salgan_edge.train.losses import Prediction
 from torch import Tensor, nn
 
 from salgan_edge import contract
 
-__all__ = ["Preprocess"]
+__all__ = ["Generator", "Preprocess"]
+
+
+class Generator(nn.Module):
+    """A text-guided saliency network: the base of every preset, see `salgan_edge.train.networks.PRESETS`."""
+
+    size: int
+    """Side of the square input in pixels."""
+    dimension: int
+    """Length of a text vector."""
+    grid: int
+    """Side of the output in cells."""
+    preprocess: Preprocess
+
+    def logits(self, pixels: Tensor, text: Tensor, domain: Tensor | None = None) -> Tensor:
+        """What the network computes, before it is a map (B, N, grid, grid).
+
+        Args:
+            pixels: output of `preprocess` (B, 3, size, size).
+            text: text vectors (B, N, dimension); a zero vector means no text.
+            domain: whose viewing is predicted for each prompt (B, N), in networks that tell data sets apart.
+        """
+        raise NotImplementedError
+
+    def predict(self, pixels: Tensor, text: Tensor, domain: Tensor | None = None) -> Prediction:
+        """Predicted maps (B, N, grid, grid), float32 whatever the networks' precision; arguments as of `logits`."""
+        return Prediction.of_density(self.logits(pixels, text, domain).float())
+
+    def for_export(self) -> Generator:
+        """A network that computes the same, to be traced for ONNX; itself where nothing can be saved."""
+        return self
+
+    def pretrained(self) -> list[nn.Parameter]:
+        """Parameters that do not start at random: they are trained at a smaller rate."""
+        return []
+
+    def frozen(self) -> list[nn.Parameter]:
+        """Parameters that are never trained."""
+        return []
 
 
 class Preprocess(nn.Module):
-    """RGB uint8 (B, H, W, 3) of any size to float32 (B, 3, size, size).
+    """RGB uint8 (B, H, W, 3) of any size to float32 (B, 3, size, size), exported inside the graph.
 
     Bilinear with antialiasing (as Pillow and `torch.nn.functional.interpolate(antialias=True)` do
     it), the aspect ratio given up; then scaled to 0..1 and, if `imagenet`, normalised.

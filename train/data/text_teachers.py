@@ -1,15 +1,17 @@
-"""CLIP vectors of any text, estimated by kernel ridge regression from a sentence model.
+"""Teachers of the text encoder: CLIP vectors of any text, estimated or computed.
 
-A sentence model (all-MiniLM-L6-v2 and its like: a small BERT with mean pooling) knows which texts
-mean like things; true CLIP vectors of class names anchor that knowledge in CLIP's space. Used in
-training only. Of 138 names that it was not fitted on, the estimate finds 94 % within the nearest five
-of 1,585, at a centred cosine of 0.61; of 83 of ImageNet's names 83 % of 1,000, at 0.60 (MiniLM).
-
+A *sentence model* (all-MiniLM-L6-v2 and its like: a small BERT with mean pooling) knows which texts
+mean like things; true CLIP vectors of class names anchor that knowledge in CLIP's space, by kernel
+ridge regression. Of 138 names that it was not fitted on, the estimate finds 94 % within the nearest
+five of 1,585, at a centred cosine of 0.61; of 83 of ImageNet's names 83 % of 1,000, at 0.60 (MiniLM).
 The regression knows one wording, "a X"; `WordingSteps` lead from there to the others and back.
+
+A *CLIP text model* gives its vectors of any text, computed in batches and kept in a file.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +25,14 @@ from salgan_edge.train.data.text_vectors import (
     bare_name,
     reworded,
     thing_key,
+    unit,
 )
+from salgan_edge.train.networks.text_encoder import encode_texts, load_text_encoder, write_tokenizer
+from tokenizers import Tokenizer
 
 from salgan_edge.errors import DataError
+from salgan_edge.files import writing
+from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["SentenceTeacher", "WordingSteps", "sentence_features"]
+__all__ = ["ClipTeacher", "SentenceTeacher", "WordingSteps", "sentence_features"]
 
 _LAYERS = 4
 """Hidden states that are read, evenly from the word embedding to the last."""
@@ -158,9 +165,8 @@ class SentenceTeacher:
         return kernel
 
     def _normalised(self, raw: Floats) -> Floats:
-        unit = raw - self._centre
-        unit /= np.maximum(np.linalg.norm(unit, axis=-1, keepdims=True), 1e-8)
-        flat: Floats = unit.reshape(len(unit), -1) / unit.shape[1] ** 0.5
+        directions = unit(raw - self._centre)
+        flat: Floats = directions.reshape(len(raw), -1) / raw.shape[1] ** 0.5
         return flat
 
     def _spell(self, texts: Sequence[str]) -> Floats:
@@ -274,8 +280,7 @@ class _Step:
     def __call__(self, vectors: Floats) -> Floats:
         offset = vectors - self._from
         moved = offset + offset @ self._pairs.T @ self._solution + self._to
-        unit: Floats = moved / np.maximum(np.linalg.norm(moved, axis=-1, keepdims=True), 1e-8)
-        return unit
+        return unit(moved)
 
 
 def _by_thing(true: TrueTexts, wording: str) -> dict[str, Floats]:
@@ -289,3 +294,67 @@ def _by_thing(true: TrueTexts, wording: str) -> dict[str, Floats]:
 def _grams(text: str) -> set[str]:
     padded = f" {text.lower()} "
     return {padded[i : i + n] for n in range(2, 6) for i in range(len(padded) - n + 1)}
+
+
+_PART = 2048
+"""Texts between two savings of the file."""
+_CLIP_BATCH = 64
+
+
+class ClipTeacher:
+    """Vectors of texts by a CLIP text model.
+
+    Args:
+        source: hub id or folder of the model.
+        folder: where its tokenizer and the vectors are kept; vectors that are there from an
+            interrupted computation are not computed again.
+        report: told how many of how many texts are done.
+
+    Raises:
+        ExportError: no such model, or none of CLIP's class.
+        DataError: the folder has vectors of another teacher.
+    """
+
+    def __init__(self, source: str, folder: Path, report: Callable[[int, int], None]) -> None:
+        self.tokenizer_file = folder / "teacher_tokenizer.json"
+        self._model = load_text_encoder(source, None, option="--teacher")
+        with writing(self.tokenizer_file) as temporary:
+            write_tokenizer(source, temporary, self._model, option="--teacher")
+        self._tokenizer = ClipTokenizer(self.tokenizer_file)
+        self._file = folder / "teacher.npz"
+        self._source = source
+        self._report = report
+        self._known: dict[str, npt.NDArray[np.float16]] = {}
+        if self._file.exists():
+            with np.load(self._file) as file:
+                if str(file["source"]) != source:
+                    raise DataError(
+                        f"{self._file} has the vectors of {file['source']}, not of {source}: choose another --output"
+                    )
+                self._known = dict(zip(file["texts"].tolist(), file["vectors"], strict=True))
+
+    def vocabulary(self) -> list[str]:
+        """The whole words of the tokenizer: entries of two or more letters that end a word."""
+        entries = Tokenizer.from_file(str(self.tokenizer_file)).get_vocab()
+        words = (entry.removesuffix("</w>") for entry in entries if entry.endswith("</w>"))
+        return sorted(word for word in words if re.fullmatch(r"[a-z]{2,}", word))
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Vectors (n, d) of texts, L2-normalised; rounded to float16, as they are kept."""
+        missing = sorted({text for text in texts if text not in self._known}, key=len)
+        for start in range(0, len(missing), _PART):
+            self._report(start, len(missing))
+            part = missing[start : start + _PART]
+            vectors = encode_texts(self._model, self._tokenizer, part, batch=_CLIP_BATCH).astype(np.float16)
+            self._known.update(zip(part, vectors, strict=True))
+            self._save()
+        table = np.stack([self._known[text] for text in texts]).astype(np.float32)
+        table /= np.linalg.norm(table, axis=1, keepdims=True)
+        return table
+
+    def _save(self) -> None:
+        with writing(self._file) as temporary:
+            np.savez(
+                temporary, source=np.array(self._source), texts=np.array(list(self._known), np.str_),
+                vectors=np.stack(list(self._known.values())),
+            )  # fmt: skip
