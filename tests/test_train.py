@@ -41,10 +41,7 @@ from salgan_edge.train.setup import load_data  # noqa: E402
 
 from salgan_edge.errors import CheckpointError, DataError, DeviceError  # noqa: E402
 from salgan_edge.gaze.detector import COCO_CLASSES, Detection  # noqa: E402
-from salgan_edge.gaze.folder import (
-    GazeFolder,
-    split_names,
-)
+from salgan_edge.gaze.folder import GazeFolder, split_names  # noqa: E402
 from salgan_edge.images import read_image  # noqa: E402
 
 # Splits and data
