@@ -21,17 +21,16 @@ from salgan_edge.benchmarks.streams import MemorySource, moving_frames, simulate
 from salgan_edge.cpus import allowed_cpus
 from salgan_edge.devices import Device, Execution
 from salgan_edge.files import writing
-from salgan_edge.live import LivePipeline
-from salgan_edge.live_output import LiveOutput
-from salgan_edge.planning import Plan, leave_cores_to_frames, plan_stream
 from salgan_edge.predictor import SaliencyPredictor
-from salgan_edge.sources.opening import open_source
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video.output import LiveOutput
+from salgan_edge.video.pipeline import LivePipeline, Plan, leave_cores_to_frames, plan_stream
+from salgan_edge.video.sources import open_source
+from salgan_edge.video.stabiliser import Stabiliser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from salgan_edge.sources.frame import Source
+    from salgan_edge.video.frames import Source
 
 __all__ = ["main", "stream_rates"]
 

@@ -16,8 +16,8 @@ from salgan_edge.benchmarks.streams import MemorySource, moving_frames
 
 from salgan_edge.cpus import allowed_cpus
 from salgan_edge.devices import Execution
-from salgan_edge.planning import plan_stream
 from salgan_edge.predictor import SaliencyPredictor
+from salgan_edge.video.pipeline import plan_stream
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,11 +23,10 @@ from salgan_edge.benchmarks.streams import moving_frames, simulated_camera
 
 from salgan_edge import contract
 from salgan_edge.devices import Device, Execution
-from salgan_edge.live import LivePipeline
-from salgan_edge.live_output import JsonLines, LiveOutput
-from salgan_edge.planning import plan_stream
 from salgan_edge.predictor import SaliencyPredictor
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video.output import JsonLines, LiveOutput
+from salgan_edge.video.pipeline import LivePipeline, plan_stream
+from salgan_edge.video.stabiliser import Stabiliser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from salgan_edge import samples
-from salgan_edge.sources.frame import Frame, Source
-from salgan_edge.sources.live import LiveSource
+from salgan_edge.video.frames import Frame, Source
+from salgan_edge.video.sources import LiveSource
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,9 +1,10 @@
-"""What a command says on standard error while it works."""
+"""What a command says on standard error while it works, and how it is stopped."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import warnings
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from salgan_edge.predictor import SaliencyPredictor
 
-__all__ = ["one_line_warnings", "show_log", "tell_placement"]
+__all__ = ["Stopped", "one_line_warnings", "show_log", "stoppable", "tell_placement"]
 
 
 @contextlib.contextmanager
@@ -51,3 +53,35 @@ def show_log(*, debug: bool) -> None:
     if not any(isinstance(handler, _Lines) for handler in log.handlers):
         log.addHandler(_Lines())
         log.propagate = False
+
+
+class Stopped(BaseException):
+    """A signal ended the command; the shell expects 128 and its number as the exit code.
+
+    No KeyboardInterrupt, of which Typer makes the exit code 130, nor an Exception, which is handled.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        """Of the signal."""
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM and a terminal that is closed end the block as Ctrl-C does, so that what was begun is cleaned up."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
+    for number, handler in before.items():
+        # What is ignored stays so: nohup.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -19,12 +19,11 @@ import pytest
 from PIL import Image
 
 from salgan_edge.errors import SourceError
-from salgan_edge.sources import devices, files, live, opencv, opening, pipe
-from salgan_edge.sources.addresses import without_secrets
-from salgan_edge.sources.files import ImageFiles, VideoFile
-from salgan_edge.sources.handover import Handover
-from salgan_edge.sources.live import LiveSource, played_live
-from salgan_edge.sources.opening import is_video, kind_of, open_source
+from salgan_edge.video import capture as cap
+from salgan_edge.video import files, pipe, sources
+from salgan_edge.video.files import ImageFiles, VideoFile
+from salgan_edge.video.frames import Handover, without_secrets
+from salgan_edge.video.sources import LiveSource, is_video, kind_of, open_source, played_live, read_pipe
 
 LONG = 20  # seconds; a wait that takes so long has failed
 
@@ -387,7 +386,7 @@ def test_ffmpeg_is_silent_with_opencv(videos, tmp_path):
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
     (tmp_path / "bad.mp4").write_bytes(videos["mp4"].read_bytes()[:3000])
     code = (
-        "import sys\nfrom salgan_edge.sources.opening import open_source\n"
+        "import sys\nfrom salgan_edge.video.sources import open_source\n"
         "print(len(list(open_source(sys.argv[1]))))\n"
         "try:\n    open_source(sys.argv[2])\nexcept ValueError:\n    pass"
     )
@@ -564,8 +563,8 @@ def test_lossless_reading_waits_for_the_consumer():
 @pytest.fixture
 def quick(monkeypatch):
     """Short pauses between attempts."""
-    monkeypatch.setattr(live, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(live, "_LONGEST_PAUSE", 0.04)
+    monkeypatch.setattr(sources, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(sources, "_LONGEST_PAUSE", 0.04)
 
 
 @pytest.mark.usefixtures("quick")
@@ -650,7 +649,7 @@ def test_unexpected_failure_is_raised_where_frames_are_taken():
 
 def test_close_while_waiting_for_a_frame(monkeypatch):
     """The reader hangs in the camera, the consumer in the source; the thread goes when the camera lets it."""
-    monkeypatch.setattr(live, "_LONGEST_JOIN", 0.05)
+    monkeypatch.setattr(sources, "_LONGEST_JOIN", 0.05)
     camera = Camera(0)
     source = LiveSource(camera, name="camera")
     got: list[list[object]] = []
@@ -672,7 +671,7 @@ def test_close_while_waiting_for_a_frame(monkeypatch):
 
 
 def test_close_while_pausing(monkeypatch):
-    monkeypatch.setattr(live, "_FIRST_PAUSE", 1000)
+    monkeypatch.setattr(sources, "_FIRST_PAUSE", 1000)
     notices = Notices()
     camera = Camera(0, None)
     source = LiveSource(camera, name="camera", notice=notices)
@@ -685,7 +684,7 @@ def test_close_while_pausing(monkeypatch):
 
 @pytest.mark.usefixtures("quick")
 def test_close_while_opening_again(monkeypatch):
-    monkeypatch.setattr(live, "_LONGEST_JOIN", 0.05)
+    monkeypatch.setattr(sources, "_LONGEST_JOIN", 0.05)
     entered, free = threading.Event(), threading.Event()
     first, second = Camera(0, None), Camera(1)
     notices = Notices()
@@ -709,7 +708,7 @@ def test_close_while_opening_again(monkeypatch):
 
 def test_stuck_reader_does_not_hold_the_process():
     code = (
-        "import threading, numpy\nfrom salgan_edge.sources.live import LiveSource\n"
+        "import threading, numpy\nfrom salgan_edge.video.sources import LiveSource\n"
         "class Stuck:\n"
         "    first = True\n"
         "    def read(self):\n"
@@ -879,7 +878,7 @@ def test_silent_stream_is_noticed(monkeypatch):
     """Something listens and never answers."""
     import socket
 
-    monkeypatch.setattr(opencv, "STREAM_TIMEOUT", 0.3)
+    monkeypatch.setattr(cap, "STREAM_TIMEOUT", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -890,14 +889,14 @@ def test_silent_stream_is_noticed(monkeypatch):
 
 
 def test_rtsp_over_tcp_unless_the_user_chose(monkeypatch):
-    monkeypatch.setattr(opencv, "open_capture", lambda *_: cv2.VideoCapture())
+    monkeypatch.setattr(cap, "open_capture", lambda *_: cv2.VideoCapture())
     monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", raising=False)
-    opencv.open_address("http://127.0.0.1/x", "auto")
+    cap.open_address("http://127.0.0.1/x", "auto")
     assert "OPENCV_FFMPEG_CAPTURE_OPTIONS" not in os.environ
-    opencv.open_address("RTSP://127.0.0.1/x", "auto")
+    cap.open_address("RTSP://127.0.0.1/x", "auto")
     assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "rtsp_transport;tcp"
     monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;udp")
-    opencv.open_address("rtsp://127.0.0.1/x", "auto")
+    cap.open_address("rtsp://127.0.0.1/x", "auto")
     assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "rtsp_transport;udp"
 
 
@@ -944,7 +943,7 @@ def test_secrets_are_hidden(address, shown):
 
 @pytest.fixture
 def dev(tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "_DEV", tmp_path)
+    monkeypatch.setattr(cap, "_DEV", tmp_path)
     monkeypatch.setattr(sys, "platform", "linux")
     return tmp_path
 
@@ -962,7 +961,7 @@ def test_other_cameras_are_listed(dev):
         (dev / name).touch()
     with pytest.raises(SourceError, match=r"video77 does not exist; there are \S+/video2, \S+/video10$"):
         open_source(77)
-    assert devices.cameras_here() == [str(dev / "video2"), str(dev / "video10")]
+    assert cap.cameras_here() == [str(dev / "video2"), str(dev / "video10")]
 
 
 def test_camera_without_permission(dev, monkeypatch):
@@ -1019,9 +1018,9 @@ class Device:
 
 def test_what_a_camera_is_asked_for(monkeypatch):
     device = Device(broken=2)
-    monkeypatch.setattr(devices, "open_capture", lambda *_: device)
+    monkeypatch.setattr(cap, "open_capture", lambda *_: device)
     notices = Notices()
-    capture = devices.open_camera(0, size=(1280, 720), fps=30, notice=notices)
+    capture = cap.open_camera(0, size=(1280, 720), fps=30, notice=notices)
     assert device.set_to == {
         cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*"MJPG"),
         cv2.CAP_PROP_FRAME_WIDTH: 1280,
@@ -1041,16 +1040,16 @@ def test_what_a_camera_is_asked_for(monkeypatch):
 def test_camera_without_pictures(monkeypatch, dev):
     (dev / "video5").touch()
     device = Device(images=0)
-    monkeypatch.setattr(devices, "open_capture", lambda *_: device)
+    monkeypatch.setattr(cap, "open_capture", lambda *_: device)
     with pytest.raises(
         SourceError, match=r"camera 5 was opened \(by .+\) but gives no image: another program"
     ):
-        devices.open_camera(5)
+        cap.open_camera(5)
     assert device.released
 
 
 def test_endless_damage_counts_as_lost():
-    assert opencv.read_rgb_at(Device(broken=10**6)) is None
+    assert cap.read_rgb_at(Device(broken=10**6)) is None
 
 
 def test_frame_is_stamped_between_grab_and_decoding():
@@ -1065,7 +1064,7 @@ def test_frame_is_stamped_between_grab_and_decoding():
             stamps.append(time.monotonic())
             return super().retrieve()
 
-    _, captured = opencv.read_rgb_at(Stamped())
+    _, captured = cap.read_rgb_at(Stamped())
     assert stamps[0] <= captured <= stamps[1]
 
 
@@ -1076,11 +1075,11 @@ def test_old_image_after_a_timeout_counts_as_lost():
             return True
 
     stalled = Stalled()
-    first = opencv.read_rgb_at(stalled)
-    capture = devices.DeviceCapture(stalled, first, timeout=0.01)
+    first = cap.read_rgb_at(stalled)
+    capture = cap.DeviceCapture(stalled, first, timeout=0.01)
     assert capture.read() is first
     assert capture.read() is None
-    assert devices.DeviceCapture(stalled, first, timeout=LONG).read() is not None
+    assert cap.DeviceCapture(stalled, first, timeout=LONG).read() is not None
 
 
 def test_recording_behind_a_stream_ends():
@@ -1091,7 +1090,7 @@ def test_recording_behind_a_stream_ends():
             return 3 if name == cv2.CAP_PROP_FRAME_COUNT else super().get(name)
 
     film = Film()
-    capture = devices.DeviceCapture(film, opencv.read_rgb_at(film))
+    capture = cap.DeviceCapture(film, cap.read_rgb_at(film))
     with LiveSource(lambda: capture, name="film", newest=False) as source:
         assert len(list(source)) == 3
 
@@ -1144,7 +1143,7 @@ def test_images_are_split_exactly(step):
 
 
 def test_every_image_of_a_pipe():
-    source = pipe.read_pipe(Dribble(b"".join(SEQUENCE), 777), fps=10)
+    source = read_pipe(Dribble(b"".join(SEQUENCE), 777), fps=10)
     assert (source.name, source.live, source.fps, source.size) == (
         "standard input",
         False,
@@ -1174,7 +1173,7 @@ def test_damaged_images_are_skipped():
     data = (
         jpeg(1) + in_scan + jpeg(3) + png(4)[:60] + jpeg(5) + in_tables + jpeg(6) + nothing_inside + jpeg(7)
     )
-    source = pipe.read_pipe(Dribble(data, 500), notice=notices)
+    source = read_pipe(Dribble(data, 500), notice=notices)
     assert [number_of(frame.image) for frame in source] == [1, 3, 5, 6, 7]
     assert notices == ["a damaged image from standard input is skipped"] * 3 + [
         "image 5 from standard input cannot be decoded and is skipped"
@@ -1184,7 +1183,7 @@ def test_damaged_images_are_skipped():
 @pytest.mark.parametrize("last", [jpeg(2)[:-1], jpeg(2)[:30], png(2)[:-1], png(2)[:50], jpeg(2)[:3]])
 def test_cut_end_is_left_out(last):
     notices = Notices()
-    source = pipe.read_pipe(Dribble(jpeg(1) + last, 100), notice=notices)
+    source = read_pipe(Dribble(jpeg(1) + last, 100), notice=notices)
     assert [number_of(frame.image) for frame in source] == [1]
     assert notices == ["standard input ended in the middle of an image, which is left out"]
 
@@ -1205,20 +1204,20 @@ def test_cut_end_is_left_out(last):
 )
 def test_something_else_in_the_pipe(begin, words):
     with pytest.raises(SourceError, match=words) as raised:
-        pipe.read_pipe(Dribble(begin, 5))
+        read_pipe(Dribble(begin, 5))
     assert "`ffmpeg -i INPUT -f image2pipe -c:v mjpeg -q:v 3 -`" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_pipe_without_a_readable_image():
     with pytest.raises(SourceError, match="ended without one readable image"):
-        pipe.read_pipe(io.BytesIO(b"\xff\xd8\xff\xfe\x00\x02\xff\xd9"))
+        read_pipe(io.BytesIO(b"\xff\xd8\xff\xfe\x00\x02\xff\xd9"))
 
 
 def test_endless_image(monkeypatch):
     monkeypatch.setattr(pipe, "_LARGEST_IMAGE", 100_000)
     with pytest.raises(SourceError, match="is larger than"):
-        pipe.read_pipe(Dribble(jpeg(0)[:-2] + b"\0" * 300_000, 1 << 16))
+        read_pipe(Dribble(jpeg(0)[:-2] + b"\0" * 300_000, 1 << 16))
 
 
 def test_terminal_instead_of_a_pipe():
@@ -1227,7 +1226,7 @@ def test_terminal_instead_of_a_pipe():
             return True
 
     with pytest.raises(SourceError, match="standard input is a terminal: pipe images into it"):
-        pipe.read_pipe(Terminal())
+        read_pipe(Terminal())
 
 
 def test_pipe_that_breaks():
@@ -1237,7 +1236,7 @@ def test_pipe_that_breaks():
                 raise OSError("the disk is gone")
             return super().readinto(buffer)
 
-    source = pipe.read_pipe(Broken(jpeg(1), 100))
+    source = read_pipe(Broken(jpeg(1), 100))
     assert number_of(next(source).image) == 1
     with pytest.raises(SourceError, match="cannot read standard input: the disk is gone"):
         next(source)
@@ -1249,7 +1248,7 @@ def test_newest_image_of_a_live_pipe():
         with os.fdopen(writing, "wb") as end:
             end.write(jpeg(0) + jpeg(1) + jpeg(2))
             end.flush()
-            source = pipe.read_pipe(file, live=True)
+            source = read_pipe(file, live=True)
             # Delivered as soon as it is whole, while the pipe stays open.
             for frame in source:
                 if number_of(frame.image) == 2:
@@ -1265,7 +1264,7 @@ def test_newest_image_of_a_live_pipe():
 def test_standard_input_of_a_process():
     """Through a real pipe; the process ends although a thread still waits for input."""
     code = (
-        "from salgan_edge.sources.opening import open_source\n"
+        "from salgan_edge.video.sources import open_source\n"
         "source = open_source('-')\n"
         "print([next(source).index for _ in range(8)], flush=True)\n"
     )
@@ -1351,12 +1350,12 @@ def test_options_that_do_not_fit(spec, options, message):
 def test_backends_by_name(videos):
     with open_source(videos["avi"], backend="FFmpeg") as source:
         assert number_of(next(source).image) == 0
-    present = ", ".join(["auto", *opencv.available("stream")])
+    present = ", ".join(["auto", *cap.available("stream")])
     with pytest.raises(
         SourceError, match=f"nothing is no backend of this OpenCV: for videos and streams it has {present}$"
     ):
         open_source(videos["avi"], backend="nothing")
-    present = ", ".join(["auto", *opencv.available("camera")])
+    present = ", ".join(["auto", *cap.available("camera")])
     with pytest.raises(
         SourceError,
         match=f"cv_images cannot be used for cameras with this OpenCV: for cameras it has {present}$",
@@ -1365,7 +1364,7 @@ def test_backends_by_name(videos):
 
 
 def test_pipeline_without_gstreamer():
-    if "gstreamer" in opencv.available("stream"):
+    if "gstreamer" in cap.available("stream"):
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(SourceError, match="gstreamer cannot be used for videos and streams with this OpenCV"):
         open_source("videotestsrc ! videoconvert ! appsink")
@@ -1373,12 +1372,8 @@ def test_pipeline_without_gstreamer():
 
 def test_kinds_need_no_opencv():
     code = (
-        "import sys\nimport salgan_edge.sources\nfrom salgan_edge.sources.opening import VIDEO_SUFFIXES, kind_of\n"
+        "import sys\nfrom salgan_edge.video.sources import VIDEO_SUFFIXES, kind_of\n"
         "assert kind_of('0') == 'camera' and '.mp4' in VIDEO_SUFFIXES\n"
         "assert not {'cv2', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_opening_module_lists_what_it_offers():
-    assert set(opening.__all__) <= set(vars(opening))

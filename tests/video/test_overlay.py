@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from salgan_edge import samples
-from salgan_edge.cli import predict_videos
-from salgan_edge.cli.stopping import Stopped, stoppable
+from salgan_edge.cli import streams
+from salgan_edge.console import Stopped, stoppable
 from salgan_edge.errors import OutputError, SourceError
 from salgan_edge.images import read_image
-from salgan_edge.planning import Plan
-from salgan_edge.sources.files import VideoFile
-from salgan_edge.sources.opening import open_source
-from salgan_edge.video import overlay_video
+from salgan_edge.video.files import VideoFile
+from salgan_edge.video.overlay import overlay_video
+from salgan_edge.video.pipeline import Plan
+from salgan_edge.video.sources import open_source
 
 LONG = 30.0  # seconds; a wait that takes so long has failed
 COUNT, FPS = 12, 12.5
@@ -269,7 +269,7 @@ def test_interrupted(tmp_path, stop):
 
 def test_progress_bar_on_a_terminal_only(run, video, monkeypatch):
     assert run("predict", video, "x")[2] == ""
-    monkeypatch.setattr(predict_videos.sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(streams.sys.stderr, "isatty", lambda: True)
     _, out, err = run("predict", video, "x")
     assert out == "clip_x.mp4\n"
     assert "clip.avi" in err
@@ -277,18 +277,18 @@ def test_progress_bar_on_a_terminal_only(run, video, monkeypatch):
 
 
 def test_progress_bar_without_a_length(monkeypatch, capsys):
-    monkeypatch.setattr(predict_videos.sys.stderr, "isatty", lambda: True)
-    with predict_videos._interruptible("stream", None, [], hidden=False) as advance:
+    monkeypatch.setattr(streams.sys.stderr, "isatty", lambda: True)
+    with streams.progress_of("stream", None, [], lambda _: None, hidden=False) as advance:
         for _ in range(5):
-            advance()
+            advance(None)
     assert "100%" not in capsys.readouterr().err
 
 
 def test_only_what_was_begun_is_named_when_interrupted(capsys, tmp_path):
     def interrupt(frames):
-        with predict_videos._interruptible("x", None, [tmp_path / "x.mp4"], hidden=False) as advance:
+        with streams.progress_of("x", None, [tmp_path / "x.mp4"], lambda _: None, hidden=False) as advance:
             for _ in range(frames):
-                advance()
+                advance(None)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -20,15 +20,13 @@ from PIL import Image
 from salgan_edge.bundle import default_bundle
 from salgan_edge.errors import OutputError, PromptError, SourceError
 from salgan_edge.images import read_image
-from salgan_edge.live import LivePipeline
-from salgan_edge.live_output import LiveOutput
 from salgan_edge.predictor import PromptWarning
 from salgan_edge.render import overlay_grid
-from salgan_edge.sources import live as live_sources
-from salgan_edge.sources.files import VideoFile
-from salgan_edge.sources.frame import Frame, Source
-from salgan_edge.viewer import KEYS, Viewer
-from salgan_edge.window import Window
+from salgan_edge.video.files import VideoFile
+from salgan_edge.video.frames import Frame, Source
+from salgan_edge.video.output import LiveOutput
+from salgan_edge.video.pipeline import LivePipeline
+from salgan_edge.video.window import KEYS, Viewer, Window
 
 LONG = 30.0  # seconds; a wait that takes so long has failed
 WIDTH, HEIGHT, FPS, COUNT = 96, 64, 12.5, 10
@@ -254,9 +252,9 @@ def test_errors_in_one_line(run, video, tmp_path, options, words):
 
 
 def test_unusable_prompt_is_refused_before_anything_opens(run, monkeypatch):
-    from salgan_edge.sources import opening
+    from salgan_edge.video import sources
 
-    monkeypatch.setattr(opening, "open_source", lambda *_, **__: pytest.fail("was opened"))
+    monkeypatch.setattr(sources, "open_source", lambda *_, **__: pytest.fail("was opened"))
     code, _, err = run("webcam", "--headless", "x", "caf\udce9")
     assert code == 1
     assert "not valid Unicode" in err
@@ -415,13 +413,13 @@ class Server:
 
 
 def test_network_camera_dies_and_returns(run, monkeypatch):
-    from salgan_edge import live_output
+    from salgan_edge.video import output, sources
 
-    monkeypatch.setattr(live_sources, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(sources, "_FIRST_PAUSE", 0.05)
     server = Server()
     server.start()
     written = 0
-    real = live_output.JsonLines.write
+    real = output.JsonLines.write
 
     def write(self, *arguments):
         nonlocal written
@@ -431,7 +429,7 @@ def test_network_camera_dies_and_returns(run, monkeypatch):
             server.stop()
             server.start()
 
-    monkeypatch.setattr(live_output.JsonLines, "write", write)
+    monkeypatch.setattr(output.JsonLines, "write", write)
     address = f"http://me:secret@127.0.0.1:{server.port}/live?token=hidden"
     code, out, err = run("webcam", "--headless", "-s", address, "--json", "--max-frames", 15, "x")
     server.stop()
@@ -543,7 +541,7 @@ class Bench:
             return real(result, *arguments, **named)
 
         self.output.take = take
-        self.viewer = Viewer(self.screen, self.output, texts, folder, "cpu", say=self.said.append, **options)
+        self.viewer = Viewer(self.screen, self.output, texts, folder, say=self.said.append, **options)
 
     def run(self):
         with self.pipeline, self.output:
@@ -753,7 +751,7 @@ def test_file_is_shown_at_its_own_pace(tmp_path):
 
 
 def test_camera_that_falls_silent_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("salgan_edge.viewer._SILENCE", 0.05)
+    monkeypatch.setattr("salgan_edge.video.window._SILENCE", 0.05)
 
     class Silent(Scene):
         def __next__(self):
@@ -826,20 +824,19 @@ def test_nothing_is_shown_in_a_closed_window(monkeypatch):
 
 def test_patience_waits_for_a_source_that_is_not_there_yet(run, tmp_path, monkeypatch):
     """The first two openings fail, as of a camera that is still being plugged in."""
-    from salgan_edge.sources import opening
+    from salgan_edge.video import capture, sources
 
     tries = []
-    real = opening.open_source
     video = write_video(tmp_path / "late.avi")
 
-    def late(_spec, **_options):
+    def late(_place, **_options):
         tries.append(None)
         if len(tries) < 3:
             raise SourceError("no camera yet")
-        return real(video)
+        return capture.open_stream(str(video))
 
-    monkeypatch.setattr(opening, "open_source", late)
-    monkeypatch.setattr(sys.modules["salgan_edge.cli.webcam"], "_OPENING_PAUSE", 0.01)
+    monkeypatch.setattr(capture, "open_camera", late)
+    monkeypatch.setattr(sources, "_OPENING_PAUSE", 0.01)
     code, _, err = run("webcam", "a cup", "-s", "7", "--headless", "--patience", 60)
     assert code == 0
     assert err.count("no camera yet; trying again for") == 2

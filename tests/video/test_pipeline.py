@@ -12,18 +12,18 @@ import cv2
 import numpy as np
 import pytest
 
-from salgan_edge import planning, samples
+from salgan_edge import samples
 from salgan_edge.devices import Execution
 from salgan_edge.errors import DeviceError, InputError, OutputError, PromptError, SourceError
 from salgan_edge.images import read_image
-from salgan_edge.live import LivePipeline, LiveResult, Rate
-from salgan_edge.live_output import JsonLines, LiveOutput, Meter, compose, grid_peaks, save_still
-from salgan_edge.planning import plan_stream
 from salgan_edge.result import SaliencyResult
-from salgan_edge.sources.files import VideoFile
-from salgan_edge.sources.frame import Frame, Source
-from salgan_edge.sources.live import LiveSource
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video import pipeline as pipeline_module
+from salgan_edge.video.files import VideoFile
+from salgan_edge.video.frames import Frame, Source
+from salgan_edge.video.output import JsonLines, LiveOutput, Meter, compose, grid_peaks, save_still
+from salgan_edge.video.pipeline import LivePipeline, LiveResult, Rate, plan_stream
+from salgan_edge.video.sources import LiveSource
+from salgan_edge.video.stabiliser import Stabiliser
 
 LONG = 20.0  # seconds; a wait that takes so long has failed
 SOON = 1.5  # seconds within which closing returns, also on a busy machine
@@ -495,7 +495,7 @@ def test_close_while_a_result_waits_for_its_turn():
 
 
 def test_close_does_not_wait_for_ever_for_inference(monkeypatch):
-    monkeypatch.setattr("salgan_edge.live._PATIENCE", 0.1)
+    monkeypatch.setattr("salgan_edge.video.pipeline._PATIENCE", 0.1)
     predictor = Standin(held=True)
     pipeline = LivePipeline(Pictures(100), predictor, ["a"], workers=3)
     predictor.wait_for(0, 1, 2)
@@ -696,7 +696,7 @@ class Streaming:
 
 
 def test_meter_by_hand(monkeypatch):
-    monkeypatch.setattr("salgan_edge.live_output.time.monotonic", lambda: 100.0)
+    monkeypatch.setattr("salgan_edge.video.output.time.monotonic", lambda: 100.0)
     meter = Meter()
     grid = np.ones((2, 2), np.float32)
     for number, age in enumerate((0.02, 0.06, 0.04)):
@@ -705,7 +705,7 @@ def test_meter_by_hand(monkeypatch):
     assert meter.frames == 3
     assert meter.fps == 1
     assert meter.age == pytest.approx(0.04)
-    monkeypatch.setattr("salgan_edge.live_output.time.monotonic", lambda: 104.0)
+    monkeypatch.setattr("salgan_edge.video.output.time.monotonic", lambda: 104.0)
     live = Streaming(live=True, dropped=7)
     assert meter.line(live) == "3 frames   1 fps   age 40 ms   dropped 7"
     assert meter.summary(live) == "3 frames in 4.0 s, 0.8 fps, 7 dropped; median age 40 ms"
@@ -995,8 +995,8 @@ class Machine:
 
 @pytest.fixture
 def four_cpus(monkeypatch):
-    monkeypatch.setattr(planning, "allowed_cpus", lambda: 4)
-    monkeypatch.setattr(planning, "_TRIED", (8, 8))
+    monkeypatch.setattr(pipeline_module, "allowed_cpus", lambda: 4)
+    monkeypatch.setattr(pipeline_module, "_TRIED", (8, 8))
 
 
 SLOW = 0.03  # seconds, more than the sixtieth that one thread may take

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import pytest
 
-from salgan_edge import recording
 from salgan_edge.errors import InputError, OutputError
-from salgan_edge.recording import VIDEO_SUFFIXES, VideoSink
+from salgan_edge.video import recording
+from salgan_edge.video.recording import RECORDING_SUFFIXES, VideoSink
 
-SUFFIXES = sorted(VIDEO_SUFFIXES)
+SUFFIXES = sorted(RECORDING_SUFFIXES)
 
 
 def grey(level, width=64, height=48):
@@ -316,7 +316,7 @@ def test_writes_that_fail(tmp_path, suffix):
         from pathlib import Path
         import numpy as np
         from salgan_edge.errors import OutputError
-        from salgan_edge.recording import VideoSink
+        from salgan_edge.video.recording import VideoSink
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
         noise = np.random.default_rng(0).integers(0, 256, (20, 240, 320, 3), dtype=np.uint8)
         try:
@@ -346,7 +346,7 @@ def test_killed_run_leaves_a_playable_hidden_file(tmp_path, suffix):
         import os, signal, sys
         from pathlib import Path
         import numpy as np
-        from salgan_edge.recording import VideoSink
+        from salgan_edge.video.recording import VideoSink
         sink = VideoSink(Path(sys.argv[1]), 30, (320, 240))
         noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
         while True:

@@ -8,7 +8,7 @@ import pytest
 
 from salgan_edge import samples
 from salgan_edge.errors import InputError
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video.stabiliser import Stabiliser
 
 LEFT = np.array([[[1.0, 0.0]]], np.float32)
 RIGHT = np.array([[[0.0, 1.0]]], np.float32)
