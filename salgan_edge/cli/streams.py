@@ -90,7 +90,7 @@ def predict_videos(
             overlays, arrays = names.videos(file, texts, maps=maps)
             lines = JsonLines([sys.stdout] if as_json else [], plan.predictor.device, 5, file)
             hidden = as_json and sys.stdout.isatty()
-            with progress_of(file.name, source.count, overlays, lines.write, hidden=hidden) as progress:
+            with _progress_of(file.name, source.count, overlays, lines.write, hidden=hidden) as progress:
                 written = overlay_video(
                     source,
                     plan,
@@ -121,7 +121,7 @@ def predict_videos(
 
 
 @contextlib.contextmanager
-def progress_of(
+def _progress_of(
     label: str,
     length: int | None,
     overlays: Sequence[Path],

@@ -206,7 +206,7 @@ class VideoFile(Source):
 
 
 def _measured_fps(place: str) -> float:
-    """Frames per second from the time stamps of the first frames, where the container tells nonsense."""
+    """Frames per second from the time stamps of the first frames, where its own rate cannot be used."""
     capture = open_capture(place, cv2.CAP_ANY)
     stamps: list[float] = []
     while len(stamps) < 20 and capture.grab():

@@ -21,7 +21,7 @@ _SCALE_FALLS = 1.5
 _SCALE_RISES = 0.2
 """Likewise up. Slower, and a map that was flat (a covered lens) would stay glaring for seconds."""
 _GAP = 5.0
-"""Seconds after which what was seen before says nothing any more."""
+"""Seconds after which earlier maps no longer count."""
 
 
 class Stabiliser:

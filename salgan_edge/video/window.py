@@ -101,7 +101,7 @@ class Window:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._shown = self._gone = False
+        self._visible = self._gone = False
         self._size = (0, 0)
         cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
@@ -118,7 +118,7 @@ class Window:
             cv2.resizeWindow(self._title, *(max(1, round(side * scale)) for side in size))
             self._size = size
         cv2.imshow(self._title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        self._shown = True
+        self._visible = True
 
     def key(self, wait: float = 0.0) -> str | None:
         """The key that was pressed, None if there is none.
@@ -149,7 +149,7 @@ class Window:
     @property
     def closed(self) -> bool:
         """Whether the user has closed it."""
-        if self._shown and not self._gone:
+        if self._visible and not self._gone:
             try:
                 self._gone = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
             except cv2.error:
@@ -224,7 +224,8 @@ class Viewer:
         self._both = side_by_side
         self._typed: str | None = None
         self._paused = self._help = self._ended = False
-        self._shown: LiveResult | None = None
+        self.shown: LiveResult | None = None
+        """The result to see, None before the first."""
         self._picture: Pixels | None = None
         self._coming: tuple[LiveResult, Pixels | None] | None = None
         self._shown_at = self._taken_at = self._status_at = self._begun = 0.0
@@ -288,10 +289,10 @@ class Viewer:
     def _show(self, result: LiveResult, picture: Pixels | None) -> None:
         """Make a result the one to see, and its picture if one was made."""
         wanted = self._pipeline.texts
-        if self._shown is not None and self._shown.texts == wanted != result.texts:
+        if self.shown is not None and self.shown.texts == wanted != result.texts:
             # The new prompt was shown on a paused frame; results of the old one were still under way.
             return
-        self._shown = result
+        self.shown = result
         if picture is not None:
             self._picture, self._shown_at = picture, time.monotonic()
 
@@ -317,9 +318,9 @@ class Viewer:
 
     def _predict_again(self) -> None:
         """Predict the frame that is shown for the present prompts, if it is shown for others."""
-        if self._shown is not None and self._shown.texts != self._pipeline.texts:
-            self._shown = self._pipeline.predict(self._shown.frame)
-            self._picture = compose_shown(self._shown, range(len(self._shown.texts)))
+        if self.shown is not None and self.shown.texts != self._pipeline.texts:
+            self.shown = self._pipeline.predict(self.shown.frame)
+            self._picture = compose_shown(self.shown, range(len(self.shown.texts)))
 
     def _press(self, key: str) -> None:
         if self._typed is not None:
@@ -378,17 +379,17 @@ class Viewer:
     def _pause(self) -> None:
         self._paused = not self._paused
         self._pipeline.pause(self._paused)
-        if not self._paused and self._shown is not None:
+        if not self._paused and self.shown is not None:
             # A file goes on where it stopped.
-            self._begun = time.monotonic() - self._shown.frame.time
+            self._begun = time.monotonic() - self.shown.frame.time
 
     def _save(self) -> None:
-        if self._shown is None:
+        if self.shown is None:
             return
         self._stills += 1
         stem = f"{_stamp()}-{self._stills}"
         try:
-            written = save_still(self._shown, range(len(self._shown.texts)), self._folder, stem)
+            written = save_still(self.shown, range(len(self.shown.texts)), self._folder, stem)
         except OutputError as error:
             self._tell(str(error))
             return
@@ -417,7 +418,7 @@ class Viewer:
     def _draw(self) -> None:
         if self._picture is None:
             return
-        lines = [self._line()]
+        lines = [self.line]
         if self._help:
             lines = [f"{key}: {what}" for key, what in KEYS.items()] + lines
         if self._picture is self._drawn[0] and lines == self._drawn[1]:
@@ -426,8 +427,9 @@ class Viewer:
         bar = text_lines(lines, self._picture.shape[1])
         self._window.show(np.concatenate([self._picture, bar]))
 
-    def _line(self) -> str:
-        """What stands below the picture."""
+    @property
+    def line(self) -> str:
+        """What stands below the picture: what is typed, a message, or how it is going."""
         if self._typed is not None:
             dots = "..." if len(self._typed) > _TYPED else ""
             return f"look for: {dots}{self._typed[-_TYPED:]}_"
