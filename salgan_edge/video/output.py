@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -18,7 +19,6 @@ from salgan_edge.images import write_image
 from salgan_edge.render import captioned_overlay, overlay_grid
 from salgan_edge.result import Peak, SaliencyResult
 from salgan_edge.video.frames import FALLBACK_FPS
-from salgan_edge.video.pipeline import Rate
 from salgan_edge.video.recording import VideoSink
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ __all__ = [
     "JsonLines",
     "LiveOutput",
     "Meter",
+    "Rate",
     "check_output",
     "compose",
     "compose_shown",
@@ -99,6 +100,34 @@ def compose(result: LiveResult, chosen: Sequence[int], captions: bool = True) ->
         return panels[0]
     joined: Pixels = cv2.hconcat(panels)  # type: ignore[assignment]
     return joined
+
+
+class Rate:
+    """Events per second over the last seconds.
+
+    >>> rate = Rate()
+    >>> for second in (0.0, 0.1, 0.2): rate.add(second)
+    >>> rate.per_second
+    10.0
+    """
+
+    def __init__(self, window: float = 2.0) -> None:
+        """Over `window` seconds."""
+        self._window = window
+        self._times: deque[float] = deque()
+
+    def add(self, moment: float) -> None:
+        """Note an event, at a time in seconds."""
+        self._times.append(moment)
+        while moment - self._times[0] > self._window:
+            self._times.popleft()
+
+    @property
+    def per_second(self) -> float:
+        """How many a second; 0 before there are two."""
+        if len(self._times) < 2 or self._times[-1] == self._times[0]:
+            return 0.0
+        return round((len(self._times) - 1) / (self._times[-1] - self._times[0]), 6)
 
 
 @dataclass

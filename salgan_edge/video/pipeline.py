@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from salgan_edge.video.frames import Frame, Source
     from salgan_edge.video.stabiliser import Stabiliser
 
-__all__ = ["LivePipeline", "LiveResult", "Plan", "Rate", "leave_cores_to_frames", "plan_stream"]
+__all__ = ["LivePipeline", "LiveResult", "Plan", "leave_cores_to_frames", "plan_stream"]
 
 _TINY = np.float32(1e-12)
 _PATIENCE = 2.0
@@ -323,34 +322,6 @@ class LivePipeline:
         self.source.close()
         with self._ordered:
             self._ordered.notify_all()
-
-
-class Rate:
-    """Events per second over the last seconds.
-
-    >>> rate = Rate()
-    >>> for second in (0.0, 0.1, 0.2): rate.add(second)
-    >>> rate.per_second
-    10.0
-    """
-
-    def __init__(self, window: float = 2.0) -> None:
-        """Over `window` seconds."""
-        self._window = window
-        self._times: deque[float] = deque()
-
-    def add(self, moment: float) -> None:
-        """Note an event, at a time in seconds."""
-        self._times.append(moment)
-        while moment - self._times[0] > self._window:
-            self._times.popleft()
-
-    @property
-    def per_second(self) -> float:
-        """How many a second; 0 before there are two."""
-        if len(self._times) < 2 or self._times[-1] == self._times[0]:
-            return 0.0
-        return round((len(self._times) - 1) / (self._times[-1] - self._times[0]), 6)
 
 
 _FAST = 1 / 60

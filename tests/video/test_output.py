@@ -21,13 +21,14 @@ from salgan_edge.video.output import (
     JsonLines,
     LiveOutput,
     Meter,
+    Rate,
     check_output,
     compose,
     grid_peaks,
     lines_file,
     save_still,
 )
-from salgan_edge.video.pipeline import LivePipeline, LiveResult, Rate
+from salgan_edge.video.pipeline import LivePipeline, LiveResult
 
 # Rate and meter
 
