@@ -24,14 +24,12 @@ from salgan_edge import samples
 from salgan_edge.cpus import allowed_cpus
 from salgan_edge.devices import Execution
 from salgan_edge.files import writing
-from salgan_edge.live import LivePipeline
-from salgan_edge.live_output import LiveOutput
-from salgan_edge.planning import Plan, leave_cores_to_frames, plan_stream
 from salgan_edge.predictor import SaliencyPredictor
-from salgan_edge.sources.frame import Frame, Source
-from salgan_edge.sources.live import LiveSource
-from salgan_edge.sources.opening import open_source
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video.frames import Frame, Source
+from salgan_edge.video.output import LiveOutput
+from salgan_edge.video.pipeline import Plan, Stream, leave_cores_to_frames, plan_stream
+from salgan_edge.video.sources import LiveSource, open_source
+from salgan_edge.video.stabiliser import Stabiliser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +167,7 @@ def _alone(plan: Plan, frames: list[Any], seconds: float) -> dict[str, float]:
 def stream_rates(source: Source, plan: Plan, seconds: float) -> dict[str, float]:
     """Frames a second from a source to the composed picture, and their age when it is done."""
     ages: list[float] = []
-    pipeline = LivePipeline(source, plan.predictor, [_TEXT], stabiliser=Stabiliser(), workers=plan.workers)
+    pipeline = Stream(source, plan.predictor, [_TEXT], stabiliser=Stabiliser(), workers=plan.workers)
     with closing(pipeline):
         output = LiveOutput(pipeline)
         first = pipeline.get(10)

@@ -22,11 +22,10 @@ from salgan_edge.benchmarks.record import Record, Row, bundle_entry, machine, pa
 
 from salgan_edge import contract
 from salgan_edge.devices import Execution
-from salgan_edge.live import LivePipeline
-from salgan_edge.live_output import JsonLines, LiveOutput
-from salgan_edge.planning import plan_stream
 from salgan_edge.predictor import SaliencyPredictor
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video.output import JsonLines, LiveOutput
+from salgan_edge.video.pipeline import Stream, plan_stream
+from salgan_edge.video.stabiliser import Stabiliser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -175,7 +174,7 @@ def soak(
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory() as folder:
         lines = (Path(folder) / "lines.jsonl").open("w", encoding="utf-8")
-        pipeline = LivePipeline(
+        pipeline = Stream(
             simulated_camera(moving_frames(width, height), fps),
             plan.predictor,
             ["a cup" if texts else None],

@@ -1,10 +1,11 @@
-"""What a command says on standard error while it works, and tables for people."""
+"""What a command says on standard error while it works, tables for people, and how a command is stopped."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+import signal
 import sys
 import warnings
 from typing import TYPE_CHECKING, TypeVar
@@ -13,12 +14,21 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from types import FrameType
 
     from salgan_edge.predictor import SaliencyPredictor
 
     T = TypeVar("T")
 
-__all__ = ["one_line_warnings", "progress", "show_log", "tell_placement", "text_table"]
+__all__ = [
+    "Stopped",
+    "one_line_warnings",
+    "progress",
+    "show_log",
+    "stoppable",
+    "tell_placement",
+    "text_table",
+]
 
 
 @contextlib.contextmanager
@@ -90,3 +100,35 @@ def text_table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[objec
     drawn = io.StringIO()
     Console(file=drawn, width=10_000, color_system=None, force_terminal=False).print(table)
     return [line.rstrip() for line in drawn.getvalue().splitlines()]
+
+
+class Stopped(BaseException):
+    """A signal ended the command; the shell expects 128 and its number as the exit code.
+
+    No KeyboardInterrupt, of which Typer makes the exit code 130, nor an Exception, which is handled.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        """Of the signal."""
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM and a terminal that is closed end the block as Ctrl-C does, so that what was begun is cleaned up."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
+    for number, handler in before.items():
+        # What is ignored stays so: nohup.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,7 +11,7 @@ import typer
 
 from salgan_edge import contract
 from salgan_edge.cli.extras import needs
-from salgan_edge.cli.stopping import stoppable
+from salgan_edge.console import stoppable
 from salgan_edge.errors import DataError
 
 if TYPE_CHECKING:

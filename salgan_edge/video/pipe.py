@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 
 from salgan_edge.errors import SourceError
-from salgan_edge.sources.files import is_text
-from salgan_edge.sources.frame import ignore
-from salgan_edge.sources.live import LiveSource
-from salgan_edge.sources.opencv import rgb
+from salgan_edge.video.capture import rgb
+from salgan_edge.video.files import is_text
+from salgan_edge.video.frames import ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["images_of", "read_pipe"]
+__all__ = ["PipeCapture", "images_of"]
 
 _CHUNK = 1 << 16
 _LARGEST_IMAGE = 1 << 28
@@ -54,36 +53,21 @@ _CONTAINERS = (
 )
 
 
-def read_pipe(
-    file: BinaryIO,
-    *,
-    name: str = "standard input",
-    live: bool = False,
-    fps: float | None = None,
-    notice: Callable[[str], None] = ignore,
-) -> LiveSource:
-    """A source of the images in a pipe, decoded in a thread of its own.
+class PipeCapture:
+    """The images of a pipe as a `salgan_edge.video.sources.Capture`.
 
     Args:
         file: open for reading bytes; not closed.
         name: for messages.
-        live: keep the newest image only instead of delivering each.
-        fps: images per second, for `Frame.time` when not live; without it the time of arrival counts.
         notice: takes one line about damaged images and a cut end.
 
     Raises:
-        SourceError: no image comes, or something else than images.
+        SourceError: the file is a terminal.
     """
-    if file.isatty():
-        raise SourceError(f"{name} is a terminal: pipe images into it, {_COMMAND}")
-    return LiveSource(
-        lambda: _PipeCapture(file, name, fps, notice), name=name, fps=fps, newest=live, notice=notice
-    )
 
-
-class _PipeCapture:
-    def __init__(self, file: BinaryIO, name: str, fps: float | None, notice: Callable[[str], None]) -> None:
-        self.fps = fps
+    def __init__(self, file: BinaryIO, name: str, notice: Callable[[str], None] = ignore) -> None:
+        if file.isatty():
+            raise SourceError(f"{name} is a terminal: pipe images into it, {_COMMAND}")
         self._images = images_of(file, name, notice)
         self._name = name
         self._notice = notice
@@ -95,6 +79,7 @@ class _PipeCapture:
 
         Raises:
             EOFError: the pipe has ended.
+            SourceError: none of its images could be decoded, or it holds something else.
         """
         for data in self._images:
             captured = time.monotonic()

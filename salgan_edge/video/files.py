@@ -14,9 +14,8 @@ import cv2
 
 from salgan_edge.errors import ImageError, SourceError
 from salgan_edge.images import IMAGE_SUFFIXES, read_image
-from salgan_edge.sources.addresses import without_secrets
-from salgan_edge.sources.frame import FALLBACK_FPS, Frame, Source
-from salgan_edge.sources.opencv import backend_of, names_of, open_address, open_capture, read_rgb
+from salgan_edge.video.capture import backend_of, names_of, open_address, open_capture, read_rgb
+from salgan_edge.video.frames import FALLBACK_FPS, Frame, Source, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -207,7 +206,7 @@ class VideoFile(Source):
 
 
 def _measured_fps(place: str) -> float:
-    """Frames per second from the time stamps of the first frames, where the container tells nonsense."""
+    """Frames per second from the time stamps of the first frames, where its own rate cannot be used."""
     capture = open_capture(place, cv2.CAP_ANY)
     stamps: list[float] = []
     while len(stamps) < 20 and capture.grab():

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["VIDEO_SUFFIXES", "VideoSink"]
+__all__ = ["RECORDING_SUFFIXES", "VideoSink"]
 
 # What the OpenCV packages of all platforms can write. H.264 is missing from them for its patents.
 # MPEG-4 part 2 takes 1 ms for 640x480, VP8 12 ms, VP9 50 ms; browsers play only the last two.
 _CODECS = {".avi": "MJPG", ".mkv": "mp4v", ".mov": "mp4v", ".mp4": "mp4v", ".webm": "VP80"}
-VIDEO_SUFFIXES = frozenset(_CODECS)
+RECORDING_SUFFIXES = frozenset(_CODECS)
 """Suffixes of the videos that can be written."""
 
 _SMALLEST_SIDE = 16

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
 from salgan_edge.errors import OutputError
 from salgan_edge.files import writing
-from salgan_edge.live import LivePipeline
-from salgan_edge.recording import VideoSink
 from salgan_edge.render import overlay_grid
-from salgan_edge.sources.frame import FALLBACK_FPS
+from salgan_edge.video.frames import FALLBACK_FPS
+from salgan_edge.video.pipeline import Stream
+from salgan_edge.video.recording import VideoSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,12 +20,41 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from salgan_edge.live import LiveResult
-    from salgan_edge.planning import Plan
-    from salgan_edge.sources.frame import Source
-    from salgan_edge.stabilise import Stabiliser
+    from salgan_edge.video.frames import Source
+    from salgan_edge.video.pipeline import LiveResult, Plan
+    from salgan_edge.video.stabiliser import Stabiliser
 
-__all__ = ["overlay_video"]
+__all__ = ["OverlaidVideo", "overlay_video"]
+
+_WHOLE = 0.95
+"""Share of the frames that a container promises; its count is often an estimate."""
+
+
+class OverlaidVideo(NamedTuple):
+    """What `overlay_video` wrote."""
+
+    name: str
+    """Of the source, such as its path."""
+    frames: int
+    """Written to each video."""
+    promised: int | None
+    """Frames of the source by its own word, None where unknown."""
+    overlays: tuple[Path, ...]
+    maps: tuple[Path, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the source gave about as many frames as it promised."""
+        return not self.promised or self.frames >= _WHOLE * self.promised
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the source, the number of frames, and the files written."""
+        return {
+            "file": self.name,
+            "frames": self.frames,
+            "overlays": [str(path) for path in self.overlays],
+            "maps": [str(path) for path in self.maps],
+        }
 
 
 def overlay_video(
@@ -37,8 +66,8 @@ def overlay_video(
     stabiliser: Stabiliser | None = None,
     every: int = 1,
     maps: Sequence[Path] = (),
-    progress: Callable[[LiveResult], None],
-) -> int:
+    progress: Callable[[LiveResult], None] = lambda _: None,
+) -> OverlaidVideo:
     """Write a video for each text, of the source's length and frame rate.
 
     However it ends, the videos written so far are complete and can be played.
@@ -54,9 +83,6 @@ def overlay_video(
             (frames, h, w) in 0..1; none are written if empty.
         progress: called with each result after it was written.
 
-    Returns:
-        The number of frames.
-
     Raises:
         SourceError: the source broke down.
         OutputError: a file cannot be written.
@@ -67,9 +93,7 @@ def overlay_video(
         stack.enter_context(source)
         arrays = [stack.enter_context(_MapFile(path)) for path in maps]
         pipeline = stack.enter_context(
-            LivePipeline(
-                source, plan.predictor, texts, stabiliser=stabiliser, every=every, workers=plan.workers
-            )
+            Stream(source, plan.predictor, texts, stabiliser=stabiliser, every=every, workers=plan.workers)
         )
         sinks: list[VideoSink] = []
         for result in pipeline:
@@ -84,7 +108,7 @@ def overlay_video(
                 array.write(grid)
             frames += 1
             progress(result)
-    return frames
+    return OverlaidVideo(source.name, frames, source.count, tuple(outputs), tuple(maps))
 
 
 class _MapFile:

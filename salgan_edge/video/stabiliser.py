@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     FloatMaps = npt.NDArray[np.float32]
 
-__all__ = ["Stabiliser"]
+__all__ = ["Stabiliser", "stabiliser_of"]
 
 _SCALE_FALLS = 1.5
 """Seconds in which the density that is shown as 1 goes half the way down to a new value."""
 _SCALE_RISES = 0.2
 """Likewise up. Slower, and a map that was flat (a covered lens) would stay glaring for seconds."""
 _GAP = 5.0
-"""Seconds after which what was seen before says nothing any more."""
+"""Seconds after which earlier maps no longer count."""
 
 
 class Stabiliser:
@@ -133,6 +133,21 @@ class Stabiliser:
             newest = self._scale + share * (newest - self._scale)
         self._scale = newest
         return newest
+
+
+def stabiliser_of(half_life: float, *, normalise: bool) -> Stabiliser | None:
+    """What two settings ask for; None where each map stays as it is.
+
+    Args:
+        half_life: seconds, see `Stabiliser`; 0 for no averaging over time.
+        normalise: scale maps by a running percentile; otherwise each by its own maximum.
+
+    Raises:
+        InputError: the half-life is out of its range.
+    """
+    if not half_life and not normalise:
+        return None
+    return Stabiliser(half_life or None) if normalise else Stabiliser(half_life or None, None)
 
 
 def _density(grids: FloatMaps) -> FloatMaps:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -12,23 +14,35 @@ import cv2
 import numpy as np
 
 from salgan_edge.errors import OutputError
-from salgan_edge.live import Rate
-from salgan_edge.recording import VideoSink
+from salgan_edge.files import slug
+from salgan_edge.images import write_image
 from salgan_edge.render import captioned_overlay, overlay_grid
 from salgan_edge.result import Peak, SaliencyResult
-from salgan_edge.sources.frame import FALLBACK_FPS
+from salgan_edge.video.frames import FALLBACK_FPS
+from salgan_edge.video.recording import VideoSink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from salgan_edge.live import LivePipeline, LiveResult
+    from salgan_edge.video.pipeline import LiveResult, Stream
 
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["JsonLines", "LiveOutput", "Meter", "compose", "compose_shown", "grid_peaks", "save_still"]
+__all__ = [
+    "JsonLines",
+    "LiveOutput",
+    "Meter",
+    "Rate",
+    "check_output",
+    "compose",
+    "compose_shown",
+    "grid_peaks",
+    "lines_file",
+    "save_still",
+]
 
 _PEAK_SIDE = 256
 """Longer side in pixels that a grid is enlarged to for its peaks: finer than the grid by far."""
@@ -88,6 +102,34 @@ def compose(result: LiveResult, chosen: Sequence[int], captions: bool = True) ->
     return joined
 
 
+class Rate:
+    """Events per second over the last seconds.
+
+    >>> rate = Rate()
+    >>> for second in (0.0, 0.1, 0.2): rate.add(second)
+    >>> rate.per_second
+    10.0
+    """
+
+    def __init__(self, window: float = 2.0) -> None:
+        """Over `window` seconds."""
+        self._window = window
+        self._times: deque[float] = deque()
+
+    def add(self, moment: float) -> None:
+        """Note an event, at a time in seconds."""
+        self._times.append(moment)
+        while moment - self._times[0] > self._window:
+            self._times.popleft()
+
+    @property
+    def per_second(self) -> float:
+        """How many a second; 0 before there are two."""
+        if len(self._times) < 2 or self._times[-1] == self._times[0]:
+            return 0.0
+        return round((len(self._times) - 1) / (self._times[-1] - self._times[0]), 6)
+
+
 @dataclass
 class Meter:
     """How a stream is doing."""
@@ -118,12 +160,12 @@ class Meter:
         """Results a second over the last two seconds."""
         return self._rate.per_second
 
-    def line(self, pipeline: LivePipeline) -> str:
+    def line(self, pipeline: Stream) -> str:
         """One line on how it is going."""
         dropped = f"   dropped {pipeline.dropped}" if pipeline.source.live else ""
         return f"{self.frames} frames   {self.fps:.0f} fps   age {1000 * self.age:.0f} ms{dropped}"
 
-    def summary(self, pipeline: LivePipeline) -> str:
+    def summary(self, pipeline: Stream) -> str:
         """One line on the whole stream."""
         seconds = time.monotonic() - self.started
         rate = self.frames / seconds if seconds else 0.0
@@ -209,15 +251,54 @@ class JsonLines:
         }
 
 
+@contextlib.contextmanager
+def lines_file(path: Path) -> Iterator[IO[str]]:
+    """A file for `JsonLines`, open for writing; what was written stays, however the block ends.
+
+    Raises:
+        OutputError: it cannot be opened, or not be finished.
+    """
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        yield file
+    except BaseException:
+        # A line that could not be written cannot be written now either.
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+    try:
+        file.close()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def check_output(path: Path, source: str | Path | None = None) -> None:
+    """Refuse a file that could not be written once a stream runs, before it begins.
+
+    Args:
+        path: of the file.
+        source: that the frames come from, which must not be replaced; None for none.
+
+    Raises:
+        OutputError: its folder does not exist, it is a folder, or the source.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(f"the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder")
+    if source is not None and path.exists() and os.path.realpath(path) == os.path.realpath(source):
+        raise OutputError(f"{path} is the source: name another file")
+
+
 def save_still(result: LiveResult, chosen: Sequence[int], folder: Path, stem: str) -> list[Path]:
     """Write a frame as it came, and the overlay and bare map of the chosen prompts.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    from salgan_edge.images import write_image  # noqa: PLC0415
-    from salgan_edge.naming import slug  # noqa: PLC0415
-
     written = [folder / f"{stem}_frame.png"]
     write_image(written[0], result.frame.image)
     for number in chosen:
@@ -243,7 +324,7 @@ class LiveOutput:
 
     def __init__(
         self,
-        pipeline: LivePipeline,
+        pipeline: Stream,
         lines: JsonLines | None = None,
         record: Path | None = None,
         max_frames: int | None = None,
@@ -299,6 +380,24 @@ class LiveOutput:
             age = 1000 * (done - result.frame.captured)
             self._lines.write(result, spent, {"age_ms": round(age, 2), "dropped": self.pipeline.dropped})
         return picture
+
+    def run(self, shown: Sequence[int], done: Callable[[], None] = lambda: None) -> None:
+        """Take results without a window, until the source ends or as many were taken as were wanted.
+
+        Args:
+            shown: which prompts a recording shows; those that a result has not are left out.
+            done: called after each result.
+
+        Raises:
+            SourceError: the source broke down.
+            DeviceError: the device did.
+            OutputError: a file cannot be written.
+        """
+        for result in self.pipeline:
+            self.take(result, [number for number in shown if number < len(result.texts)], draw=False)
+            done()
+            if self.full:
+                return
 
     @property
     def full(self) -> bool:

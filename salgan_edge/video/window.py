@@ -1,18 +1,23 @@
-"""A stream in a window: the overlay, what it is doing, and keys."""
+"""A stream in a window of OpenCV's: the overlay, what it is doing, and keys."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
 import time
 import warnings
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+import cv2
 import numpy as np
 
 from salgan_edge.errors import OutputError, PromptError
-from salgan_edge.live_output import compose_shown, save_still
 from salgan_edge.predictor import PromptWarning
 from salgan_edge.render import text_lines
+from salgan_edge.video.output import compose_shown, save_still
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,13 +25,150 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from salgan_edge.live import LiveResult
-    from salgan_edge.live_output import LiveOutput
-    from salgan_edge.window import Window
+    from salgan_edge.video.output import LiveOutput
+    from salgan_edge.video.pipeline import LiveResult
 
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["KEYS", "Viewer"]
+__all__ = ["KEYS", "DisplayCheck", "Viewer", "Window"]
+
+_SECONDS = 20.0
+_TRY = "import cv2; cv2.namedWindow('display check'); cv2.waitKey(1); cv2.destroyAllWindows()"
+_LARGEST = (1600, 1000)
+"""Width and height in pixels that a window opens with at most: pictures of 4K would not fit the screen."""
+_SPECIAL = {8: "backspace", 127: "backspace", 10: "enter", 13: "enter", 27: "escape"}
+
+
+class DisplayCheck:
+    """Whether a window can be opened, tried in a process of its own while other things load.
+
+    Qt, which OpenCV's wheels draw with, ends the whole process where it finds no display.
+    """
+
+    def __init__(self) -> None:
+        """Begin to try."""
+        self._process = subprocess.Popen(  # noqa: S603 - this Python and a constant
+            [sys.executable, "-c", _TRY],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+
+    def wait(self) -> None:
+        """Wait for the outcome.
+
+        Raises:
+            OutputError: no window can be opened here.
+        """
+        try:
+            _, said = self._process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.cancel()
+            raise OutputError(f"no window could be opened within {_SECONDS:.0f} s: use --headless") from None
+        if self._process.returncode == 0:
+            return
+        if "The function is not implemented" in said:
+            reason = "this OpenCV has no windows (opencv-python-headless): install opencv-python"
+        elif sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+            reason = "there is no display (DISPLAY is not set)"
+        else:
+            reason = f"the display cannot be used ({(said.strip().splitlines() or ['no reason given'])[0]})"
+        raise OutputError(f"cannot open a window: {reason}; or use --headless")
+
+    def cancel(self) -> None:
+        """End the trial."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+    def __enter__(self) -> Self:
+        """The check itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the trial."""
+        self.cancel()
+
+
+class Window:
+    """A window of OpenCV's.
+
+    Args:
+        title: of the window, and its name.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._visible = self._gone = False
+        self._size = (0, 0)
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+
+    def show(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Show RGB uint8 (H, W, 3); the first one, or one of another shape, sets the window's size.
+
+        Nothing is shown once the user has closed it: OpenCV would open another.
+        """
+        if self.closed:
+            return
+        size = (picture.shape[1], picture.shape[0])
+        if size != self._size:
+            scale = min(1.0, _LARGEST[0] / size[0], _LARGEST[1] / size[1])
+            cv2.resizeWindow(self._title, *(max(1, round(side * scale)) for side in size))
+            self._size = size
+        cv2.imshow(self._title, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        self._visible = True
+
+    def key(self, wait: float = 0.0) -> str | None:
+        """The key that was pressed, None if there is none.
+
+        Handles the window's events too, so call it often.
+
+        Args:
+            wait: longest wait in seconds.
+
+        Returns:
+            A character, or ``enter``, ``escape``, ``backspace``.
+        """
+        code = (
+            cv2.waitKeyEx(max(1, round(1000 * wait)))
+            if wait or not hasattr(cv2, "pollKey")
+            else cv2.pollKey()
+        )
+        if code < 0:
+            return None
+        # GTK puts Shift and the like above, Windows the keys that are no characters.
+        code &= 0xFFFF
+        if code in _SPECIAL:
+            return _SPECIAL[code]
+        # On Linux these are codes of X, which are characters up to 255 only.
+        last = 0xFF if sys.platform.startswith("linux") else 0xFEFF
+        return chr(code) if 32 <= code <= last and chr(code).isprintable() else None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the user has closed it."""
+        if self._visible and not self._gone:
+            try:
+                self._gone = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+            except cv2.error:
+                self._gone = True
+        return self._gone
+
+    def close(self) -> None:
+        """Close it."""
+        with contextlib.suppress(cv2.error):
+            cv2.destroyWindow(self._title)
+
+    def __enter__(self) -> Self:
+        """The window itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
 
 KEYS = {
     "/": "type a prompt (Enter takes it, Escape leaves it)",
@@ -61,7 +203,6 @@ class Viewer:
         output: takes each result, whether it is shown or not.
         texts: prompts of the number keys; the first is shown first.
         folder: where stills and recordings go.
-        device: where the generator runs.
         side_by_side: begin with two prompts.
         say: takes one line for the terminal.
     """
@@ -72,19 +213,19 @@ class Viewer:
         output: LiveOutput,
         texts: Sequence[str | None],
         folder: Path,
-        device: str,
         *,
         side_by_side: bool = False,
         say: Callable[[str], None],
     ) -> None:
         self._window, self._output, self._pipeline = window, output, output.pipeline
         self._texts = list(texts)
-        self._folder, self._device, self._say = folder, device, say
+        self._folder, self._say = folder, say
         self._current: str | None = self._texts[0]
         self._both = side_by_side
         self._typed: str | None = None
         self._paused = self._help = self._ended = False
-        self._shown: LiveResult | None = None
+        self.shown: LiveResult | None = None
+        """The result to see, None before the first."""
         self._picture: Pixels | None = None
         self._coming: tuple[LiveResult, Pixels | None] | None = None
         self._shown_at = self._taken_at = self._status_at = self._begun = 0.0
@@ -148,10 +289,10 @@ class Viewer:
     def _show(self, result: LiveResult, picture: Pixels | None) -> None:
         """Make a result the one to see, and its picture if one was made."""
         wanted = self._pipeline.texts
-        if self._shown is not None and self._shown.texts == wanted != result.texts:
+        if self.shown is not None and self.shown.texts == wanted != result.texts:
             # The new prompt was shown on a paused frame; results of the old one were still under way.
             return
-        self._shown = result
+        self.shown = result
         if picture is not None:
             self._picture, self._shown_at = picture, time.monotonic()
 
@@ -177,9 +318,9 @@ class Viewer:
 
     def _predict_again(self) -> None:
         """Predict the frame that is shown for the present prompts, if it is shown for others."""
-        if self._shown is not None and self._shown.texts != self._pipeline.texts:
-            self._shown = self._pipeline.predict(self._shown.frame)
-            self._picture = compose_shown(self._shown, range(len(self._shown.texts)))
+        if self.shown is not None and self.shown.texts != self._pipeline.texts:
+            self.shown = self._pipeline.predict(self.shown.frame)
+            self._picture = compose_shown(self.shown, range(len(self.shown.texts)))
 
     def _press(self, key: str) -> None:
         if self._typed is not None:
@@ -238,17 +379,17 @@ class Viewer:
     def _pause(self) -> None:
         self._paused = not self._paused
         self._pipeline.pause(self._paused)
-        if not self._paused and self._shown is not None:
+        if not self._paused and self.shown is not None:
             # A file goes on where it stopped.
-            self._begun = time.monotonic() - self._shown.frame.time
+            self._begun = time.monotonic() - self.shown.frame.time
 
     def _save(self) -> None:
-        if self._shown is None:
+        if self.shown is None:
             return
         self._stills += 1
         stem = f"{_stamp()}-{self._stills}"
         try:
-            written = save_still(self._shown, range(len(self._shown.texts)), self._folder, stem)
+            written = save_still(self.shown, range(len(self.shown.texts)), self._folder, stem)
         except OutputError as error:
             self._tell(str(error))
             return
@@ -277,7 +418,7 @@ class Viewer:
     def _draw(self) -> None:
         if self._picture is None:
             return
-        lines = [self._line()]
+        lines = [self.line]
         if self._help:
             lines = [f"{key}: {what}" for key, what in KEYS.items()] + lines
         if self._picture is self._drawn[0] and lines == self._drawn[1]:
@@ -286,8 +427,9 @@ class Viewer:
         bar = text_lines(lines, self._picture.shape[1])
         self._window.show(np.concatenate([self._picture, bar]))
 
-    def _line(self) -> str:
-        """What stands below the picture."""
+    @property
+    def line(self) -> str:
+        """What stands below the picture: what is typed, a message, or how it is going."""
         if self._typed is not None:
             dots = "..." if len(self._typed) > _TYPED else ""
             return f"look for: {dots}{self._typed[-_TYPED:]}_"
@@ -302,7 +444,7 @@ class Viewer:
             if now - self._taken_at > _SILENCE:
                 parts = [f"no frame for {now - self._taken_at:.0f} s"]
             parts += [f"dropped {self._pipeline.dropped}"] if self._pipeline.source.live else []
-            parts += [self._device, "h help"]
+            parts += [self._pipeline.device, "h help"]
             self._status = "   ".join(parts)
         marks = ["paused"] * self._paused + ["recording"] * bool(self._output.recording)
         return "   ".join([*marks, self._status])

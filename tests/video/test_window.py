@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from salgan_edge.images import read_image
-from salgan_edge.sources.files import VideoFile
+from salgan_edge.video.files import VideoFile
 
 TOOLS = ("Xvfb", "xdotool", "import")
 pytestmark = [

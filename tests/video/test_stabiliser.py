@@ -8,7 +8,7 @@ import pytest
 
 from salgan_edge import samples
 from salgan_edge.errors import InputError
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video.stabiliser import Stabiliser, stabiliser_of
 
 LEFT = np.array([[[1.0, 0.0]]], np.float32)
 RIGHT = np.array([[[0.0, 1.0]]], np.float32)
@@ -68,7 +68,9 @@ def test_scale_follows_slowly_down_and_faster_up():
     shown = stabiliser(np.array([[[1.0, 1.0]]], np.float32), 1.5)
     assert shown == pytest.approx(np.full((1, 1, 2), 2 / 3), abs=1e-6)
     assert stabiliser(LEFT, 1.7)[0, 0, 0] == 1
-    assert stabiliser._scale == pytest.approx([7 / 8])
+    # With a scale of 7/8, half the mass shows as 4/7.
+    halves = np.array([[[1.0, 1.0]]], np.float32)
+    assert stabiliser(halves, 1.7) == pytest.approx(np.full((1, 1, 2), 4 / 7), abs=1e-6)
 
 
 def test_both_switched_off_is_the_generators_output():
@@ -154,18 +156,27 @@ def test_covered_lens_is_soon_forgotten():
     assert (shown == 1).mean() < 0.03
 
 
-@pytest.mark.parametrize("half_life", [0, -0.1, float("nan"), float("inf")])
-def test_bad_half_life(half_life):
-    with pytest.raises(InputError, match="seconds above 0 were expected") as caught:
-        Stabiliser(half_life)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("setting", "values", "message"),
+    [
+        ("half_life", (0, -0.1, float("nan"), float("inf")), "seconds above 0 were expected"),
+        ("percentile", (0, -1, 100.1, float("nan")), "above 0 to 100 was expected"),
+    ],
+)
+def test_bad_settings(setting, values, message):
+    for value in values:
+        with pytest.raises(InputError, match=message) as caught:
+            Stabiliser(**{setting: value})
+        assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("percentile", [0, -1, 100.1, float("nan")])
-def test_bad_percentile(percentile):
-    with pytest.raises(InputError, match="above 0 to 100 was expected") as caught:
-        Stabiliser(percentile=percentile)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(("half_life", "normalise"), [(0, False), (0.2, False), (0, True), (0.2, True)])
+def test_what_two_options_ask_for(half_life, normalise):
+    made = stabiliser_of(half_life, normalise=normalise)
+    if not half_life and not normalise:
+        assert made is None
+    else:
+        assert (made.half_life, made.percentile is not None) == (half_life or None, normalise)
 
 
 def test_bad_calls():
