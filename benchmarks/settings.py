@@ -150,7 +150,7 @@ class Settings:
             bundles=tuple(bundles) or (default_bundle(),),
             devices=tuple(devices),
             threads=default_threads() if threads is None else parse_numbers(threads, "--threads"),
-            prompts=parse_numbers(prompts, "--prompts"),
+            prompts=parse_numbers(prompts, "--prompt-counts"),
             batch=parse_numbers(batch, "--batch"),
             frames=parse_frames(frames),
             only=tuple(only),

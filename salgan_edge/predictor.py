@@ -448,7 +448,7 @@ class SaliencyPredictor:
             self.prompts.select([text])
         raise PromptError(
             f'the bundle was packed without text encoder, so "{text}" has no vector: bake it with salgan-edge bake '
-            "and the whole bundle, and give the file with --prompts (prompts= in Python)"
+            "and the whole bundle, and give the file with --prompt-pack (prompts= in Python)"
         )
 
     def _fit(self, image: Pixels) -> Pixels:

@@ -483,7 +483,7 @@ def test_text_and_pictures_of_the_command(run, tiny_bundle, tmp_path):
 @pytest.mark.usefixtures("hurry")
 def test_devices_that_work_are_found(run, tiny_bundle):
     common = (run, tiny_bundle, "--quick", "--only=device", "--frames=96x64")
-    record = measured(*common, "--devices=auto")
+    record = measured(*common, "--device=all")
     assert "cpu" in record.settings["devices"]
     assert {row.parameters["device"] for row in record.rows} == set(record.settings["devices"])
     # Two names of one device are one row each.
@@ -538,8 +538,8 @@ def test_a_soak_tells_growth_after_the_warm_minute():
         (["--frames", "8k"], 2, "vga, 720p, 1080p, 4k or WIDTHxHEIGHT"),
         (["--only", "speed"], 2, "'speed' is unknown: load"),
         (["--peers", "somebody"], 2, "'somebody' is unknown"),
-        (["--devices", "gpu"], 2, "auto was expected"),
-        (["--devices", "auto", "--device", "cpu"], 2, "does not go with --device"),
+        (["--device", "gpu"], 2, "Invalid value"),
+        (["--device", "all", "--device", "cpu"], 2, "all goes with no other device"),
         (["--device", "cpu", "--provider-option", "device_id=1"], 2, "fit no device"),
         (["--device", "directml"], 1, "directml"),
         (["--soak", "1s"], 2, "two seconds or more"),

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from salgan_edge import cli, samples
+from salgan_edge.bundle import Bundle, default_bundle
+from salgan_edge.cli.options import today
 from salgan_edge.errors import ImageError
 from salgan_edge.files import slug
 from salgan_edge.images import read_image
@@ -216,7 +219,7 @@ def test_same_names_do_not_overwrite_each_other(run, photos, tmp_path):
         (["@coffee.jpg", "-t", "a", "-t", "b", "-o", "one.png"], "one file for 1 inputs and 2 texts"),
         (["@coffee.jpg", "a dog", "--bundle", "@folder"], "has no bundle.json"),
         (["@coffee.jpg", "a dog", "--bundle", "@text.jpg"], "is no bundle"),
-        (["@coffee.jpg", "--prompts", "@text.jpg"], "is no prompt pack"),
+        (["@coffee.jpg", "--prompt-pack", "@text.jpg"], "is no prompt pack"),
         (["@coffee.jpg", "a dog", "--bundle", "nowhere"], "does not exist: give a bundle folder"),
     ],
 )
@@ -342,3 +345,85 @@ def test_installed_command():
         done.stderr
         == "error: missing.jpg does not exist: an image, a video, a folder or a matching pattern was expected\n"
     )
+
+
+def commands():
+    """Every command by its name, those of groups too."""
+
+    def walk(command, name):
+        if hasattr(command, "commands"):
+            for part, child in command.commands.items():
+                yield from walk(child, f"{name} {part}".strip())
+        else:
+            yield name, command
+
+    return dict(walk(typer.main.get_command(cli.app), ""))
+
+
+# Spellings of before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("evaluate --data sjtu_tis --compare a=b", "evaluate --gaze sjtu_tis --against a=b"),
+        ("evaluate --data=sjtu_tis", "evaluate --gaze=sjtu_tis"),
+        ("predict a.jpg --prompts p.npz", "predict a.jpg --prompt-pack p.npz"),
+        ("benchmark --devices auto --prompts 1,2", "benchmark --device all --prompt-counts 1,2"),
+        ("benchmark --devices=auto", "benchmark --device all"),
+        ("data prepare x --strict", "data prepare x --all-or-nothing"),
+        ("train --data x --size 64 --devices 2", "train --data x --input-size 64 --processes 2"),
+        # What was not renamed, and texts that look like options.
+        ("evaluate --prompts labels.csv --strict", "evaluate --prompts labels.csv --strict"),
+        ("predict a.jpg -- --prompts", "predict a.jpg -- --prompts"),
+        ("--version", "--version"),
+        ("", ""),
+    ],
+)
+def test_older_spellings(old, new):
+    found, notes = today(old.split())
+    assert found == new.split()
+    assert bool(notes) == (old != new)
+    assert today(new.split()) == (new.split(), [])
+
+
+def test_older_spellings_are_noted_once(run, tiny_bundle, photo_file):
+    assert run("bake", "a dog", "-o", "p.npz", "-b", tiny_bundle)[0] == 0
+    code, _, err = run("predict", photo_file, "--prompts", "p.npz", "-b", tiny_bundle)
+    assert code == 0
+    assert (
+        err
+        == "note: --prompts of predict is now --prompt-pack; the old spelling goes with the next release\n"
+    )
+
+
+def test_every_option_has_one_meaning():
+    """Commands that share an option's name share its meaning: its help is the same, or about the same thing."""
+    different = {}
+    for name, command in commands().items():
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    different.setdefault(option, {}).setdefault(parameter.help, []).append(name)
+    shared = {option for option, helps in different.items() if len(helps) > 1}
+    # One meaning in the words of each command.
+    assert shared <= {
+        "--output", "--json", "--csv", "--device", "--threads", "--data", "--text-encoder", "--every", "--split", "--texts",
+        "--seed", "--epochs", "--batch-size", "--learning-rate", "--name",
+    }, shared  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_a_bundle_by_its_place_or_by_option(run, tiny_bundle, command):
+    by_place, by_option = run(command, tiny_bundle), run(command, "--bundle", tiny_bundle)
+    assert by_place[0] == by_option[0] == 0
+    assert by_place[1].splitlines()[0] == by_option[1].splitlines()[0]
+    assert run(command, tiny_bundle, "-b", tiny_bundle)[0] == 2
+
+
+def test_the_default_bundle_is_packed_where_none_is_named(run):
+    code, out, _ = run("bundle", "pack", "x.salgan")
+    assert code == 0
+    assert default_bundle().name == "default"
+    assert Bundle.open("x.salgan").manifest.bundle_id in out
+    assert run("bundle", "pack", "a", "b", "c")[0] == 2

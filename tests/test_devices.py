@@ -103,7 +103,7 @@ COMMANDS = [
     ["predict", PHOTO, "a spoon"],
     ["verify"],
     ["bake", "a spoon"],
-    ["evaluate", "--data", "DATA", "--baseline", "none", "--limit", 1],
+    ["evaluate", "--gaze", "DATA", "--baseline", "none", "--limit", 1],
 ]
 
 

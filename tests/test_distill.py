@@ -549,7 +549,7 @@ def test_teacher_that_cannot_be_had(gaze_data, monkeypatch, run, tmp_path):
     # The environment variable of the same name is read when the package is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, _, errors = run(
-        "distill", "--data", gaze_data, "--output", tmp_path / "run", "--teacher", "nobody/no-model"
+        "distill", "--data", gaze_data, "--output", tmp_path / "run", "--clip-model", "nobody/no-model"
     )
     assert code == 1
     (line,) = filter(None, errors.splitlines())

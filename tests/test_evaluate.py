@@ -489,8 +489,8 @@ def test_sheet_of_examples(folder):
 def test_command_with_everything(run, gaze_data, tmp_path):
     data, bundle = gaze_data / "sjtu_tis", default_bundle()
     code, out, err = run(
-        "evaluate", "--data", data, "--data", data, "--split", "test", "--limit", 1, "--baseline", "none",
-        "--compare", f"salient={bundle}", "--compare", bundle, "--paper-tables",
+        "evaluate", "--gaze", data, "--gaze", data, "--split", "test", "--limit", 1, "--baseline", "none",
+        "--against", f"salient={bundle}", "--against", bundle, "--paper-tables",
         "--csv", "scores.csv", "--sheet", "sheet.png", "--sheet-photos", 1, "--resamples", 10,
     )  # fmt: skip
     assert (code, err) == (0, "")
@@ -505,7 +505,7 @@ def test_command_with_everything(run, gaze_data, tmp_path):
 
 
 def test_evaluation_of_the_default_bundle(run, gaze_data):
-    code, out, _ = run("evaluate", "--data", gaze_data / "sjtu_tis", "--json", "--baseline", "mean-map")
+    code, out, _ = run("evaluate", "--gaze", gaze_data / "sjtu_tis", "--json", "--baseline", "mean-map")
     raw = json.loads(out)
     assert (code, set(raw)) == (0, {"format_version", "resamples", "seed", "data"})
     (data,) = raw["data"]
@@ -539,14 +539,14 @@ def test_evaluation_loads_no_torch(gaze_data):
         (2, ["--json", "--paper-tables"], "leave out --json"),
         (2, ["--sheet", "sheet.txt"], "no suffix of an image"),
         (2, ["--baseline", "luck"], "luck"),
-        (2, ["--compare", "a=small", "--compare", "a=small"], "the label a occurs twice"),
-        (1, ["--data", "empty"], "error: empty has no pairs.csv"),
-        (1, ["--compare", "other=empty"], "bundle.json"),
+        (2, ["--against", "a=small", "--against", "a=small"], "the label a occurs twice"),
+        (1, ["--gaze", "empty"], "error: empty has no pairs.csv"),
+        (1, ["--against", "other=empty"], "bundle.json"),
         (1, ["--objects", "no.onnx"], "no.onnx does not exist"),
     ],
 )
 def test_what_is_refused(run, gaze_data, tmp_path, code, arguments, message):
     (tmp_path / "empty").mkdir()
-    found, out, err = run("evaluate", "--data", gaze_data / "sjtu_tis", *arguments)
+    found, out, err = run("evaluate", "--gaze", gaze_data / "sjtu_tis", *arguments)
     assert (found, out) == (code, "")
     assert message in err

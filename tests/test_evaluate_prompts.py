@@ -456,7 +456,7 @@ def test_the_command_on_the_embedded_bundle(run, two_photos, tmp_path):
 
 
 def test_gaze_and_texts_in_one_call(run, two_photos, gaze_data, tmp_path):
-    options = ("--data", gaze_data / "sjtu_tis", "--prompts", two_photos, "--split", "all", "--limit", 1)
+    options = ("--gaze", gaze_data / "sjtu_tis", "--prompts", two_photos, "--split", "all", "--limit", 1)
     options += ("--baseline", "none", "--resamples", 5, "--device", "cpu")
     code, out, err = run(
         "evaluate", *options, "--csv", "both.csv", "--sheet", "both.png", "--sheet-photos", 1
@@ -487,10 +487,10 @@ def test_photos_elsewhere(run, two_photos, tmp_path):
     ("arguments", "message"),
     [
         ([], "give a gaze folder with --data"),
-        (["--prompts", "labels.csv", "--objects", "detector.onnx"], "needs --data"),
-        (["--prompts", "labels.csv", "--paper-tables"], "needs --data"),
-        (["--data", "gaze", "--prompts-data", "folder"], "needs --prompts"),
-        (["--data", "gaze", "--all-wordings"], "needs --prompts"),
+        (["--prompts", "labels.csv", "--objects", "detector.onnx"], "needs --gaze"),
+        (["--prompts", "labels.csv", "--paper-tables"], "needs --gaze"),
+        (["--gaze", "gaze", "--prompts-data", "folder"], "needs --prompts"),
+        (["--gaze", "gaze", "--all-wordings"], "needs --prompts"),
         (["--prompts", "labels.csv", "--worst", "-1"], "--worst"),
     ],
 )

@@ -713,7 +713,7 @@ def test_opset_out_of_range(opset, tmp_path, run):
     ("options", "code", "message"),
     [
         (["--triton-kind", "cpu"], 2, "--triton-kind goes with --triton"),
-        (["--data", "."], 2, "go with a --precision other than fp32"),
+        (["--gaze", "."], 2, "go with a --precision other than fp32"),
         (["--size", "100000"], 2, "--size"),
         (["--precision", "int8", "--calibration", "none"], 1, "none is no folder: give an existing one with --calibration"),
     ],

@@ -231,7 +231,7 @@ def test_only_what_is_usable_is_packed(published, tmp_path, run):
     assert keys == ["000000000071_pure", "000000000071_whole", "000000000109_general", "000000000109_pure"]
     assert out.splitlines()[2].split() == ["photos", "pairs", "general", "pure", "whole", "fixations"]
 
-    code, out, err = run("data", "prepare", published, "--output", tmp_path / "strict", "--strict")
+    code, out, err = run("data", "prepare", published, "--output", tmp_path / "strict", "--all-or-nothing")
     assert code == 1
     assert "error: --strict, and these cannot be used: " in err
     assert not (tmp_path / "strict").exists()

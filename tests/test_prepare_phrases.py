@@ -221,7 +221,7 @@ def test_broken_annotations_are_counted(coco, tmp_path, run):
     assert out.splitlines()[6].split() == ["all", "2", "3", "3", "3", "5"]
 
     assert "error: --strict, and these cannot be used: photos without a file" in refused(
-        run, coco, "--strict"
+        run, coco, "--all-or-nothing"
     )
 
 
@@ -688,9 +688,9 @@ def test_packed_copies_are_no_source(coco, run):
     """A folder packed into its own source is neither read again nor in the way."""
     output = coco / "packed"
     assert run("data", "prepare", coco, "-o", output)[0] == 0
-    assert run("data", "prepare", coco, "-o", output, "--overwrite", "--strict")[0] == 0
+    assert run("data", "prepare", coco, "-o", output, "--overwrite", "--all-or-nothing")[0] == 0
     assert rows_of(output) == COCO_ROWS
-    assert run("data", "prepare", coco, "-o", coco / "again", "--strict")[0] == 0
+    assert run("data", "prepare", coco, "-o", coco / "again", "--all-or-nothing")[0] == 0
 
 
 def test_links_in_a_circle(mine, tmp_path):

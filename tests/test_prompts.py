@@ -272,16 +272,18 @@ def test_bake_and_predict(run, lite, tmp_path):
     assert PromptPack.load(tmp_path / "out" / "p.npz").texts == ("a man", "a spoon", "a cup")
 
     code, out, err = run(
-        "predict", samples.path("coffee"), "--prompts", "out/p.npz", "-b", lite, "--json", "-o", "a"
+        "predict", samples.path("coffee"), "--prompt-pack", "out/p.npz", "-b", lite, "--json", "-o", "a"
     )
     assert (code, err) == (0, "")
     records = [json.loads(line) for line in out.splitlines()]
     assert [record["text"] for record in records] == ["a man", "a spoon", "a cup"]
     code, out, err = run(
-        "predict", samples.path("coffee"), "-t", "a cup", "--prompts", "out/p.npz", "-b", lite
+        "predict", samples.path("coffee"), "-t", "a cup", "--prompt-pack", "out/p.npz", "-b", lite
     )
     assert (code, out, err) == (0, "coffee_a-cup.png\n", "")
-    code, out, err = run("predict", samples.path("coffee"), "a cups", "--prompts", "out/p.npz", "-b", lite)
+    code, out, err = run(
+        "predict", samples.path("coffee"), "a cups", "--prompt-pack", "out/p.npz", "-b", lite
+    )
     assert (code, out) == (1, "")
     assert err.startswith(
         'error: the prompt pack does not hold "a cups": the closest of its 3 texts are "a cup"'
@@ -289,13 +291,13 @@ def test_bake_and_predict(run, lite, tmp_path):
     code, out, err = run("predict", samples.path("coffee"), "a cup", "-b", lite)
     assert (code, out) == (1, "")
     assert "salgan-edge bake" in err
-    assert "--prompts" in err
+    assert "--prompt-pack" in err
     assert run("predict", samples.path("coffee"), "-b", lite)[0] == 0
 
 
 def test_pack_that_is_refused_is_one_line(run, pack, tmp_path):
     replace(pack, text_space="other").save(tmp_path / "p.npz")
-    code, out, err = run("predict", samples.path("coffee"), "--prompts", "p.npz")
+    code, out, err = run("predict", samples.path("coffee"), "--prompt-pack", "p.npz")
     assert (code, out) == (1, "")
     assert err.startswith("error: the prompt pack is of text space other, bundle ")
     assert len(err.splitlines()) == 1

@@ -606,7 +606,7 @@ def test_command_refuses_bad_settings(gaze_data, run, tmp_path, options, message
 def test_command_trains_is_interrupted_and_goes_on(sources, monkeypatch, run, tmp_path):
     arguments = [
         "train", "--data", sources.data, "--text-encoder", sources.text_encoder, "--from", sources.start, "--recipe", "small",
-        "--output", tmp_path / "my run", "--size", 64, "--epochs", 1, "--set", "prompts=4", "--set", "batch_size=4", "--set", "human_repeats=1",
+        "--output", tmp_path / "my run", "--input-size", 64, "--epochs", 1, "--set", "prompts=4", "--set", "batch_size=4", "--set", "human_repeats=1",
         "--accelerator", "cpu",
     ]  # fmt: skip
     with monkeypatch.context() as patch:

@@ -4,7 +4,7 @@
 
     python -m tools annotate runs/edge/generator.safetensors half.safetensors --half
     salgan-edge export --checkpoint half.safetensors --output bundle
-    salgan-edge evaluate --bundle bundle --data ../shared/data/sjtu_tis --split test --json > scores.json
+    salgan-edge evaluate --bundle bundle --gaze ../shared/data/sjtu_tis --split test --json > scores.json
     python -m tools annotate half.safetensors released.safetensors scores.json --half
 """
 

@@ -102,7 +102,7 @@ def train(
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise DeviceError(
-            f"{devices} x {accelerator} cannot be used: {error}; choose another --accelerator or --devices"
+            f"{devices} x {accelerator} cannot be used: {error}; choose another --accelerator or --processes"
         ) from error
     # Bound beforehand: Fabric looks into arguments for tensors and stumbles over frozen dataclasses.
     work = partial(

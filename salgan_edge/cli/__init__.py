@@ -17,6 +17,7 @@ from salgan_edge.cli.doctor import doctor
 from salgan_edge.cli.evaluate import evaluate
 from salgan_edge.cli.export import export
 from salgan_edge.cli.inspect import inspect
+from salgan_edge.cli.options import today
 from salgan_edge.cli.predict import predict
 from salgan_edge.cli.train import train
 from salgan_edge.cli.verify import verify
@@ -30,7 +31,6 @@ app = typer.Typer(
     name="salgan-edge",
     help="Text-guided visual saliency: say what you look for, see where people would look.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -71,11 +71,13 @@ def main() -> None:
     """Run the command line: 0 for success, 1 for an error, 2 for wrong usage, 130 when interrupted, 143 when terminated."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments, notes = today([argument for argument in arguments if argument != "--debug"])
     show_log(debug=debug)
     if not debug:
         # OpenCV's own lines about a damaged file would stand beside ours.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
     try:
         app(arguments, prog_name="salgan-edge")
     except SalganEdgeError as error:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from salgan_edge.cli.execution import (
+from salgan_edge.cli.options import (
+    BundleOption,
     DeviceName,
     DeviceOption,
     ProviderOptions,
@@ -31,20 +32,13 @@ def bake(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Prompt pack to write; an older one is replaced.")
     ] = Path("prompts.npz"),
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            "--bundle",
-            "-b",
-            help="default, small (both installed with the package), a bundle folder or a .salgan file.",
-        ),
-    ] = None,
+    bundle: BundleOption = None,
     device: DeviceOption = DeviceName.cpu,
     threads: ThreadsOption = None,
     strict: StrictOption = False,
     provider_option: ProviderOptions = None,
 ) -> None:
-    """Encode texts now, so that predict --prompts needs no text encoder.
+    """Encode texts now, so that predict --prompt-pack needs no text encoder.
 
     salgan-edge bake "a man in a raincoat" "white lamps" --output prompts.npz
     """

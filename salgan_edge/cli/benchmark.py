@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from salgan_edge.cli.execution import DeviceName, ProviderOptions, StrictOption, execution_of
-from salgan_edge.cli.extras import needs
+from salgan_edge.cli.options import JsonOption, ProviderOptions, StrictOption, execution_of, needs
 from salgan_edge.console import one_line_warnings
+from salgan_edge.devices import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from salgan_edge.devices import Execution
 
 __all__ = ["benchmark"]
+
+_DeviceName = StrEnum("_DeviceName", [(name, name) for name in ("auto", "all", *DEVICES)])  # type: ignore[misc]
 
 
 def benchmark(
@@ -33,19 +36,18 @@ def benchmark(
         ),
     ] = None,
     device: Annotated[
-        list[DeviceName] | None,
+        list[_DeviceName] | None,
         typer.Option(
-            help="Where to run; repeat it to compare several. Default: CUDA where it works, else the CPU."
+            help="Where to run; repeat it to compare several; all: those that work here. Default: CUDA where it works, else the CPU."
         ),
-    ] = None,
-    devices: Annotated[
-        str | None, typer.Option(metavar="auto", help="auto: compare all devices that work here.")
     ] = None,
     threads: Annotated[
         str | None,
         typer.Option(metavar="N,...", help="CPU threads; default: 1, 2, 4, ... and all that are allowed."),
     ] = None,
-    prompts: Annotated[str, typer.Option(metavar="N,...", help="Prompts on one photo.")] = "1,2,4,8",
+    prompts: Annotated[
+        str, typer.Option("--prompt-counts", metavar="N,...", help="Prompts on one photo.")
+    ] = "1,2,4,8",
     batch: Annotated[str, typer.Option(metavar="N,...", help="Photos in one run.")] = "1,4",
     frames: Annotated[
         str,
@@ -93,7 +95,7 @@ def benchmark(
     plot: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also draw pictures; needs salgan-edge[train].")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
     strict: StrictOption = False,
     provider_option: ProviderOptions = None,
 ) -> None:
@@ -116,7 +118,7 @@ def benchmark(
     if plot is not None:
         with needs("train", "matplotlib"):
             import matplotlib as mpl  # noqa: F401, PLC0415
-    names = _device_names(device, devices)
+    names = _device_names(device)
     first = execution_of(names[0], None, strict and names[0] != "cpu", provider_option)
     try:
         if soak is not None:
@@ -141,17 +143,13 @@ def _refuse_beside(option: str, others: dict[str, object]) -> None:
             raise typer.BadParameter(f"it does not go with {name}", param_hint=option)
 
 
-def _device_names(device: Sequence[DeviceName] | None, devices: str | None) -> tuple[str, ...]:
-    """Devices to measure; `auto` for what `predict` would take."""
-    if devices is None:
-        return tuple(dict.fromkeys(name.value for name in device or [DeviceName.auto]))
-    if devices != "auto":
-        raise typer.BadParameter(
-            f"{devices!r} was given: auto was expected; name single devices with --device",
-            param_hint="--devices",
-        )
-    if device:
-        raise typer.BadParameter("it does not go with --device", param_hint="--devices")
+def _device_names(device: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the devices, each once."""
+    names = tuple(dict.fromkeys(str(name) for name in device or ["auto"]))
+    if "all" not in names:
+        return names
+    if len(names) > 1:
+        raise typer.BadParameter("all goes with no other device", param_hint="--device")
     from salgan_edge.benchmarks.settings import working_devices  # noqa: PLC0415
 
     return working_devices(lambda line: typer.echo(f"note: {line}", err=True))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from salgan_edge.cli.options import BundleOption, one_bundle
+
 if TYPE_CHECKING:
     from salgan_edge.bundle import Bundle
 
@@ -22,8 +24,13 @@ app = typer.Typer(
 
 @app.command()
 def pack(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder, or another file.")],
-    file: Annotated[Path, typer.Argument(help="File to write, such as x.salgan.")],
+    places: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[BUNDLE] FILE", help="Bundle (default if none), and the file to write: x.salgan."
+        ),
+    ],
+    bundle: BundleOption = None,
     without_text_encoder: Annotated[
         bool,
         typer.Option(
@@ -37,9 +44,13 @@ def pack(
     salgan-edge bundle pack my-bundle my-bundle.salgan
     """
     from salgan_edge import packing  # noqa: PLC0415
-    from salgan_edge.bundle import Bundle  # noqa: PLC0415
+    from salgan_edge.bundle import Bundle, bundle_place  # noqa: PLC0415
 
-    _tell(packing.pack(Bundle.open(bundle), file, without_text_encoder=without_text_encoder))
+    if len(places) > 2:
+        raise typer.BadParameter(f"{len(places)} places were given: a bundle and a file were expected")
+    source = one_bundle(places[0] if len(places) == 2 else None, bundle)
+    opened = Bundle.open(bundle_place(source))
+    _tell(packing.pack(opened, places[-1], without_text_encoder=without_text_encoder))
 
 
 @app.command()

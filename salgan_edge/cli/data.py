@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from salgan_edge.cli.extras import usage_errors
+from salgan_edge.cli.options import usage_errors
 from salgan_edge.console import progress
 from salgan_edge.errors import DataError
 from salgan_edge.gaze.prepare import BoxForm, BoxUnit, Columns, LayoutName, PrepareOptions, SplitChoice
@@ -66,7 +66,9 @@ def prepare(
     licence: Annotated[str, typer.Option(help="Terms of the data.")] = "",
     origin: Annotated[str, typer.Option(help="Where the data comes from.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a packed folder.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Write nothing if anything is left out.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--all-or-nothing", help="Write nothing if anything is left out.")
+    ] = False,
 ) -> None:
     """Pack a data set of gaze, or of texts with boxes, for training and evaluation.
 

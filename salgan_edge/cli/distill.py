@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from salgan_edge.cli.extras import needs, usage_errors
+from salgan_edge.cli.options import needs, usage_errors
 
 __all__ = ["distill"]
 
@@ -22,7 +22,8 @@ def distill(
     teacher: Annotated[
         str,
         typer.Option(
-            help="'precomputed' for the vectors in clip_text, or a CLIP text model: hub id or local folder."
+            "--clip-model",
+            help="'precomputed' for the vectors in clip_text, or a CLIP text model: hub id or local folder.",
         ),
     ] = "precomputed",
     sentence_model: Annotated[

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from salgan_edge.cli.options import BundleOption
 from salgan_edge.devices import DEVICES
 
 __all__ = ["doctor"]
@@ -18,14 +18,7 @@ _Device = StrEnum("_Device", [(name, name) for name in DEVICES])  # type: ignore
 
 
 def doctor(
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            "--bundle",
-            "-b",
-            help="default, small (both installed with the package), a bundle folder or a .salgan file.",
-        ),
-    ] = None,
+    bundle: BundleOption = None,
     device: Annotated[
         _Device | None, typer.Option(help="Try only this one; default: all, and the bundle on auto.")
     ] = None,

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from salgan_edge.cli.execution import (
+from salgan_edge.cli.options import (
+    BundleOption,
     DeviceName,
     DeviceOption,
     ProviderOptions,
@@ -34,7 +35,8 @@ class _Split(StrEnum):
 
 def evaluate(
     data: Annotated[
-        list[Path] | None, typer.Option(help="Gaze folder, such as sjtu_tis; may be repeated.")
+        list[Path] | None,
+        typer.Option("--gaze", metavar="FOLDER", help="Gaze folder, such as sjtu_tis; may be repeated."),
     ] = None,
     prompts: Annotated[
         list[Path] | None,
@@ -59,12 +61,12 @@ def evaluate(
         int, typer.Option(min=0, help="List this many of the worst nouns of --prompts, and of the best.")
     ] = 20,
     split: Annotated[_Split, typer.Option(help="Part of the photos.")] = _Split.validation,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="default, small, a bundle folder or a .salgan file.")
-    ] = None,
+    bundle: BundleOption = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(metavar="[LABEL=]BUNDLE", help="Another bundle for the same table; may be repeated."),
+        typer.Option(
+            "--against", metavar="[LABEL=]BUNDLE", help="Another bundle for the same table; may be repeated."
+        ),
     ] = None,
     baseline: Annotated[
         list[Baseline] | None, typer.Option(help="Baseline for the table; may be repeated; default: all.")
@@ -83,7 +85,7 @@ def evaluate(
         typer.Option(
             "--csv",
             metavar="FILE",
-            help="Write a CSV table; of --prompts one line a text, beside --data's in FILE's name with -prompts.",
+            help="Write a CSV table; of --prompts one line a text, beside --gaze's in FILE's name with -prompts.",
         ),
     ] = None,
     sheet: Annotated[
@@ -102,14 +104,14 @@ def evaluate(
 ) -> None:
     """Score bundles against where people really looked, and on whether maps go where texts point.
 
-    salgan-edge evaluate --data ../shared/data/sjtu_tis --split test --sheet examples.jpg
+    salgan-edge evaluate --gaze ../shared/data/sjtu_tis --split test --sheet examples.jpg
 
     salgan-edge evaluate --prompts ../shared/data/phrases/labels.csv --split test --csv texts.csv
 
     Bundles labelled salient, nonsalient and general fill the tables of the paper's group models.
     """
     _check(
-        (bool(data), "--data"),
+        (bool(data), "--gaze"),
         (bool(prompts), "--prompts"),
         (prompts_data is not None, "--prompts-data"),
         (all_wordings, "--all-wordings"),
@@ -136,7 +138,7 @@ def evaluate(
         with one_line_warnings():
             bundles = run.labelled_bundles(bundle, [_labelled(value) for value in compare or []], execution)
     except InputError as error:
-        raise typer.BadParameter(str(error), param_hint="--compare") from error
+        raise typer.BadParameter(str(error), param_hint="--against") from error
     boxes = DetectedBoxes(objects, objects_cache) if objects is not None else None
     with one_line_warnings():
         findings = run.evaluate(
@@ -165,14 +167,14 @@ def evaluate(
 def _check(*options: tuple[bool, str]) -> None:
     """Refuse options that do not go together, by whether each was given."""
     given = {option for present, option in options if present}
-    if not given & {"--data", "--prompts"}:
+    if not given & {"--gaze", "--prompts"}:
         raise typer.BadParameter(
-            "give a gaze folder with --data, a table of texts with --prompts, or both", param_hint="--data"
+            "give a gaze folder with --gaze, a table of texts with --prompts, or both", param_hint="--gaze"
         )
     for option, needed in (
         ("--objects-cache", "--objects DETECTOR"),
-        ("--objects", "--data FOLDER"),
-        ("--paper-tables", "--data FOLDER"),
+        ("--objects", "--gaze FOLDER"),
+        ("--paper-tables", "--gaze FOLDER"),
         ("--prompts-data", "--prompts TABLE"),
         ("--all-wordings", "--prompts TABLE"),
     ):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from salgan_edge import contract
-from salgan_edge.cli.extras import needs
+from salgan_edge.cli.options import needs
 from salgan_edge.console import stoppable
 from salgan_edge.errors import DataError
 
@@ -61,6 +61,7 @@ def export(
     size: Annotated[
         int | None,
         typer.Option(
+            "--input-size",
             min=1,
             max=_LARGEST_SIZE,
             help="Side of the generator's input in pixels, a multiple of 32; default: the checkpoint's.",
@@ -82,7 +83,8 @@ def export(
         ),
     ] = _Precision.fp32,
     data: Annotated[
-        Path | None, typer.Option(help="Gaze folder that judges a reduced precision; default: fp32 does.")
+        Path | None,
+        typer.Option("--gaze", help="Gaze folder that judges a reduced precision; default: fp32 does."),
     ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of your photos to calibrate a reduced precision on.")
@@ -169,9 +171,9 @@ def _check_options(
         DataError: a folder is not there.
     """
     if precision is _Precision.fp32 and (data is not None or calibration is not None):
-        raise typer.BadParameter("--data and --calibration go with a --precision other than fp32")
+        raise typer.BadParameter("--gaze and --calibration go with a --precision other than fp32")
     if triton_kind is not None and triton is None:
         raise typer.BadParameter("--triton-kind goes with --triton")
-    for option, folder in (("--data", data), ("--calibration", calibration)):
+    for option, folder in (("--gaze", data), ("--calibration", calibration)):
         if folder is not None and not folder.is_dir():
             raise DataError(f"{folder} is no folder: give an existing one with {option}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from salgan_edge import contract
+from salgan_edge.cli.options import BundleArgument, BundleOption, JsonOption, one_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -19,11 +19,9 @@ __all__ = ["inspect"]
 
 
 def inspect(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(help="default, small, a bundle folder or a .salgan file; default if none."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    place: BundleArgument = None,
+    bundle: BundleOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what a bundle is: contract, sizes, precision, training data, scores, licence.
 
@@ -34,7 +32,7 @@ def inspect(
     """
     from salgan_edge.verify.inspection import inspect_bundle  # noqa: PLC0415
 
-    found = inspect_bundle(bundle)
+    found = inspect_bundle(one_bundle(place, bundle))
     if as_json:
         typer.echo(json.dumps(found.to_dict(), ensure_ascii=False, indent=2))
     else:

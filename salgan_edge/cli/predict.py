@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salgan_edge.cli.execution import (
+from salgan_edge.cli.options import (
+    BundleOption,
     DeviceName,
     DeviceOption,
+    HalfLifeOption,
+    NormaliseOption,
+    PromptPackOption,
     ProviderOptions,
     StrictOption,
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, plan_for, predict_videos
+from salgan_edge.cli.streams import plan_for, predict_videos
 from salgan_edge.console import one_line_warnings, tell_placement
 from salgan_edge.errors import ImageError, SalganEdgeError
 from salgan_edge.outputs import OutputNames
@@ -53,21 +57,8 @@ def predict(
         Path | None,
         typer.Option("--output", "-o", help="File (one input, one text) or folder; default: this folder."),
     ] = None,
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            "--bundle",
-            "-b",
-            help="default, small (both installed with the package), a bundle folder or a .salgan file.",
-        ),
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Prompt pack of salgan-edge bake: run its texts, or those given, without the text encoder.",
-        ),
-    ] = None,
+    bundle: BundleOption = None,
+    prompts: PromptPackOption = None,
     save_map: Annotated[bool, typer.Option("--map", help="Also write the bare map.")] = False,
     map_format: Annotated[
         _MapFormat | None,
@@ -93,7 +84,7 @@ def predict(
 
     salgan-edge predict img.jpg "a man in a raincoat"
 
-    Without a text it is free viewing, or every text of --prompts. Writes the photo or video with the prediction laid
+    Without a text it is free viewing, or every text of --prompt-pack. Writes the photo or video with the prediction laid
     over it.
     """
     from salgan_edge.inputs import expand_images, split_arguments  # noqa: PLC0415

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -23,19 +23,7 @@ if TYPE_CHECKING:
     from salgan_edge.video.pipeline import LiveResult, Plan
     from salgan_edge.video.stabiliser import Stabiliser
 
-__all__ = ["HalfLifeOption", "NormaliseOption", "plan_for", "predict_videos"]
-
-HalfLifeOption = Annotated[
-    float,
-    typer.Option(min=0, help="Seconds after which a frame counts half in the smoothed map; 0: no smoothing."),
-]
-NormaliseOption = Annotated[
-    bool,
-    typer.Option(
-        "--normalise/--no-normalise",
-        help="Scale maps by a running percentile, so that they do not pulse, or each by its own maximum.",
-    ),
-]
+__all__ = ["plan_for", "predict_videos"]
 
 
 def plan_for(

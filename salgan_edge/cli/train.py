@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from salgan_edge.cli.extras import needs, usage_errors
+from salgan_edge.cli.options import needs, usage_errors
 
 __all__ = ["train"]
 
@@ -62,9 +62,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Photos (or pairs) per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of the schedule.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    size: Annotated[int | None, typer.Option("--input-size", help="Side of the input in pixels.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
-    precision: Annotated[str | None, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = None,
+    precision: Annotated[
+        str | None, typer.Option("--training-precision", help="32-true, bf16-mixed or 16-mixed.")
+    ] = None,
     final: Annotated[
         bool, typer.Option("--final", help="Train on train and validation; the last epoch is the result.")
     ] = False,
@@ -73,7 +75,7 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; repeat as needed."),
     ] = None,
     accelerator: Annotated[_Accelerator, typer.Option(help="What to train on.")] = _Accelerator.AUTO,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU.")] = 1,
+    devices: Annotated[int, typer.Option("--processes", min=1, help="GPUs, or processes on a CPU.")] = 1,
     save_every: Annotated[
         float | None, typer.Option(min=0, help="Minutes between saved states within an epoch.")
     ] = None,

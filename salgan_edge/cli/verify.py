@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from salgan_edge.cli.execution import (
+from salgan_edge.cli.options import (
+    BundleArgument,
+    BundleOption,
     DeviceName,
     DeviceOption,
+    JsonOption,
     ProviderOptions,
     StrictOption,
     ThreadsOption,
     execution_of,
+    one_bundle,
 )
 from salgan_edge.console import one_line_warnings
 
@@ -27,15 +30,13 @@ _MARKS = {"ok": "ok", "fail": "FAIL", "absent": "--", "skipped": "skip"}
 
 
 def verify(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(help="default, small, a bundle folder or a .salgan file; default if none."),
-    ] = None,
+    place: BundleArgument = None,
+    bundle: BundleOption = None,
     device: DeviceOption = DeviceName.auto,
     threads: ThreadsOption = None,
     strict: StrictOption = False,
     provider_option: ProviderOptions = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a bundle on this machine: hashes, contract, golden outputs, execution providers.
 
@@ -47,7 +48,7 @@ def verify(
 
     execution = execution_of(device.value, threads, strict, provider_option)
     with one_line_warnings():
-        report = verify_bundle(bundle, execution)
+        report = verify_bundle(one_bundle(place, bundle), execution)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), ensure_ascii=False, indent=2, allow_nan=False))
     else:

@@ -12,15 +12,19 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from salgan_edge.cli.execution import (
+from salgan_edge.cli.options import (
+    BundleOption,
     DeviceName,
     DeviceOption,
+    HalfLifeOption,
+    NormaliseOption,
+    PromptPackOption,
     ProviderOptions,
     StrictOption,
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, plan_for
+from salgan_edge.cli.streams import plan_for
 from salgan_edge.console import stoppable
 from salgan_edge.errors import OutputError
 
@@ -51,21 +55,8 @@ def webcam(
             help="Camera number or device, address, video, folder of images, or - for standard input.",
         ),
     ] = "0",
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            "--bundle",
-            "-b",
-            help="default, small (both installed with the package), a bundle folder or a .salgan file.",
-        ),
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Prompt pack of salgan-edge bake: its texts, or those given, need no text encoder.",
-        ),
-    ] = None,
+    bundle: BundleOption = None,
+    prompts: PromptPackOption = None,
     headless: Annotated[bool, typer.Option("--headless", help="No window, no display needed.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per frame.")] = False,
     jsonl: Annotated[
@@ -86,7 +77,8 @@ def webcam(
     ] = 1,
     max_frames: Annotated[int | None, typer.Option(min=1, help="End after as many frames.")] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Size to ask a camera for, such as 640x480.")
+        str | None,
+        typer.Option("--camera-size", metavar="WxH", help="Size to ask a camera for, such as 640x480."),
     ] = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames a second to ask a camera for, or of a folder of images.")
@@ -264,7 +256,9 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text)
     if found is None:
-        raise typer.BadParameter(f"{text} is no size: such as 640x480 was expected", param_hint="--size")
+        raise typer.BadParameter(
+            f"{text} is no size: such as 640x480 was expected", param_hint="--camera-size"
+        )
     return int(found[1]), int(found[2])
 
 

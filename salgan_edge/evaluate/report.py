@@ -278,7 +278,7 @@ def write_prompt_csv(evaluations: Iterable[PromptEvaluation], path: Path) -> Non
 # The paper's tables
 
 GROUPS = ("salient", "nonsalient", "general")
-"""Labels of ``--compare`` that fill the tables of the paper's group models."""
+"""Labels of ``--against`` that fill the tables of the paper's group models."""
 
 NOTE = (
     "Only CC compares: the paper's AUC and sAUC binarise both maps at their top 20 % and its NSS takes every non-zero "

@@ -215,7 +215,7 @@ class ModelScores:
     """Scores of one bundle or baseline on one data set."""
 
     name: str
-    """Label: the bundle's name, the one given with ``--compare``, or the baseline's."""
+    """Label: the bundle's name, the one given with ``--against``, or the baseline's."""
     bundle: str | None
     """Id of the bundle; None for a baseline."""
     rows: dict[str, Row]

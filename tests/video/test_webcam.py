@@ -155,8 +155,8 @@ def test_folder_and_image_as_source(run, tmp_path):
         (["--jsonl", "no/a.jsonl"], "the folder no does not exist"),
         (["--jsonl", "."], "is a folder"),
         (["--output", "no"], "no is no folder"),
-        (["--size", "640"], "640 is no size"),
-        (["--size", "0x5"], "0x5 is no size"),
+        (["--camera-size", "640"], "640 is no size"),
+        (["--camera-size", "0x5"], "0x5 is no size"),
         (["--every", "0"], "--every"),
         (["--max-frames", "0"], "--max-frames"),
         (["--top-k", "0"], "--top-k"),
@@ -186,11 +186,11 @@ def test_source_is_not_overwritten(run, video, tmp_path):
     [
         (["-s", "no.mp4"], "no.mp4 does not exist"),
         (["-s", "97"], "camera 97"),
-        (["-s", "VIDEO", "--size", "640x480"], "a size can be asked of cameras only"),
+        (["-s", "VIDEO", "--camera-size", "640x480"], "a size can be asked of cameras only"),
         (["-s", "VIDEO", "--fps", "-3"], "-3 frames per second are not possible"),
         (["-s", "VIDEO", "--backend", "v4l2"], "v4l2"),
         (["-s", "VIDEO", "caf\udce9"], "not valid Unicode"),
-        (["-s", "VIDEO", "--prompts", "no.npz"], "no.npz"),
+        (["-s", "VIDEO", "--prompt-pack", "no.npz"], "no.npz"),
         (["-s", "VIDEO", "--bundle", "no"], "no"),
     ],
 )
@@ -227,10 +227,10 @@ def test_prompt_pack_without_text_encoder(run, video):
     assert run("bake", "-o", "pack.npz", "a square", "the floor")[0] == 0
     assert run("bundle", "pack", default_bundle(), "small.salgan", "--without-text-encoder")[0] == 0
     options = ("webcam", "--headless", "-b", "small.salgan", "-s", video, "--json", "--max-frames", 1)
-    code, out, _ = run(*options, "--prompts", "pack.npz")
+    code, out, _ = run(*options, "--prompt-pack", "pack.npz")
     assert code == 0
     assert [record["text"] for record in lines_of(out)[:2]] == ["a square", "the floor"]
-    code, out, err = run(*options, "--prompts", "pack.npz", "another")
+    code, out, err = run(*options, "--prompt-pack", "pack.npz", "another")
     assert (code, out) == (1, "")
     assert "another" in err
     code, out, err = run(*options, "a square")

@@ -135,7 +135,7 @@ def precomputed_lessons(
         if texts:
             raise DataError(
                 "precomputed vectors have none for the file of texts: give --sentence-model to estimate them, "
-                "or a CLIP text model as --teacher"
+                "or a CLIP text model as --clip-model"
             )
         estimated = _joined(words, captions)
         sure = np.ones(len(estimated), np.float32)

@@ -317,9 +317,9 @@ class ClipTeacher:
 
     def __init__(self, source: str, folder: Path, report: Callable[[int, int], None]) -> None:
         self.tokenizer_file = folder / "teacher_tokenizer.json"
-        self._model = load_text_encoder(source, None, option="--teacher")
+        self._model = load_text_encoder(source, None, option="--clip-model")
         with writing(self.tokenizer_file) as temporary:
-            write_tokenizer(source, temporary, self._model, option="--teacher")
+            write_tokenizer(source, temporary, self._model, option="--clip-model")
         self._tokenizer = ClipTokenizer(self.tokenizer_file)
         self._file = folder / "teacher.npz"
         self._source = source

@@ -231,7 +231,7 @@ def _require_free(output: Path, *, overwrite: bool) -> None:
 def _stop_if_strict(problems: Problems, options: PrepareOptions) -> None:
     """Refuse to leave anything out, where the options say so."""
     if options.strict and problems.skipped:
-        raise DataError(f"--strict, and these cannot be used: {'; '.join(problems.lines())}")
+        raise DataError(f"--all-or-nothing, and these cannot be used: {'; '.join(problems.lines())}")
 
 
 @contextlib.contextmanager
