@@ -1,8 +1,8 @@
-"""What only a fresh process can tell: time to load a bundle and to run it first, and the memory that takes.
+"""What can only be measured in a fresh process: loading a bundle, its first run, and the memory of a command.
 
 ``python -m salgan_edge.benchmarks.cold load BUNDLE EXECUTION`` is that process. ``python -m salgan_edge.benchmarks.cold launch COMMAND...``
-runs a command and says how long it took and what it needed. It is a small process: on Linux, a process begins with the greatest memory of the
-one that starts it, so that a benchmark that has loaded graphs could not tell what a command needs.
+runs a command and prints its time and memory. It has to be a small process: on Linux, the peak memory of a new process starts at that of the
+process that starts it, so a benchmark that has loaded graphs could not measure what a command needs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["load_rows", "memory_rows", "shell_rows"]
 
 _TIMEOUT = 600.0
-"""Seconds: TensorRT builds its engines when it is first used."""
+"""Seconds; TensorRT builds its engines at its first use."""
 _START = (
     "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
     "import runpy; sys.argv.pop(0); runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
@@ -143,7 +143,7 @@ def _ask(command: list[str]) -> dict[str, Any]:
     Raises:
         SalganEdgeError: it failed.
     """
-    from salgan_edge.doctor.child import run_child  # noqa: PLC0415
+    from salgan_edge.doctor.probe import run_child  # noqa: PLC0415
 
     answer = run_child(command, _TIMEOUT, {**os.environ, "OPENCV_LOG_LEVEL": "OFF"})
     if answer.problem:
@@ -171,7 +171,7 @@ def _launch(command: Sequence[str]) -> dict[str, float | str | None]:
     process = subprocess.Popen(  # noqa: S603 - the benchmark's own command
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    # Warnings are few: they fit the pipe while nobody reads.
+    # Warnings are few: they fit into the pipe until they are read.
     found: dict[str, float | str | None] = {"cpu_seconds": None, "peak_bytes": None}
     if hasattr(os, "wait4"):
         # Not psutil: only the system's own account has the greatest memory of a process that has ended.

@@ -1,4 +1,4 @@
-"""Two results side by side: ratios, and which differences are beyond the noise of both."""
+"""Compares two results: ratios, and which differences are larger than the noise of both."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "Difference", "compare", "to_text"]
 
 _LEAST = 0.02
-"""Share of a median below which a difference counts as none, however small the noise within both runs."""
-_WIDTHS = (44, 8, 8, 6, 13, 9, 6)
+"""A difference below this share of the median counts as none, however small the noise within both runs."""
+_WIDTHS = (42, 8, 8, 6, 13, 9, 6)
 """Of the columns of a table, the name's first."""
 
 
@@ -65,11 +65,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two results have in common, and what sets them apart."""
+    """The rows that two results share, and what else differs between them."""
 
     differences: tuple[Difference, ...]
     warnings: tuple[str, ...]
-    """Why they can be compared less than well: machine, bundle, versions, settings."""
+    """Differences that limit the comparison: machine, bundle, versions, settings."""
     missing: tuple[str, ...]
     """Rows that only one of them has."""
 
@@ -202,7 +202,7 @@ def to_text(comparison: Comparison) -> str:
         columns = [TITLES[group], "before", "after", "ratio", "95 % interval", "noise", ""]
         lines.append(table(columns, (_cells(found, common) for found in differences), least=_WIDTHS))
     if not comparison.differences:
-        lines.append("nothing that both have: they were taken with different settings")
+        lines.append("they share no rows: they were taken with different settings")
     if comparison.missing:
         lines += ["", f"{len(comparison.missing)} rows are in one only, such as {comparison.missing[0]}"]
     counts = {
@@ -213,7 +213,7 @@ def to_text(comparison: Comparison) -> str:
         "",
         f"{counts['slower']} slower, {counts['faster']} faster, {counts['same']} within the noise or {_LEAST:.0%}.",
         "noise: median distance from the median in both runs.",
-        "Intervals tell what varied within the runs, not that the machine was slower for a while: repeat.",
+        "Intervals cover what varied within each run, not a machine that was slower for a while: repeat.",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What is timed of a bundle, in groups of rows: one thing varies in each, and all of a group are interleaved in one run."""
+"""Measures a bundle in groups of rows: one thing varies within a group, and all rows of a group are timed in turn."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from salgan_edge.benchmarks import cold
 from salgan_edge.benchmarks.record import Record, Row, bundle_entry, machine
 
 from salgan_edge import contract, render, samples
-from salgan_edge.fit import fit
 from salgan_edge.images import read_image, write_image
 from salgan_edge.predictor import SaliencyPredictor
+from salgan_edge.resample import fit
 from salgan_edge.result import SaliencyResult
 from salgan_edge.timing import interleave, ratio_interval
 from salgan_edge.tokenizer import ClipTokenizer
@@ -65,9 +65,9 @@ _THINGS = (
 )  # fmt: skip
 
 _COLD_SECONDS = 1.6
-"""Of a fresh process that loads and one that predicts, with the time before they are timed."""
+"""For one fresh process that loads and one that predicts, start-up included."""
 _ROW_SECONDS = 0.14
-"""Of a block of runs, with its pause; as here, on two cores."""
+"""For one block of runs with its pause, on two cores."""
 
 
 class Workload:
@@ -86,7 +86,7 @@ class Workload:
         self.manifest = self.predictor.bundle.manifest
         self.reads_text = self.predictor.bundle.has(contract.TEXT_ENCODER_FILE)
         """False for a bundle that was packed without its text encoder: it is then timed without a text."""
-        # More texts than the predictor keeps vectors of, so that each is new when its turn comes again.
+        # More texts than the predictor caches, so that each is new whenever it is used again.
         self._texts = itertools.cycle(
             f"a {colour} {thing} on the table" for colour, thing in itertools.product(_COLOURS, _THINGS)
         )
@@ -176,7 +176,7 @@ def stage_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -
 
 
 def whole_subjects(work: Workload, photo: npt.NDArray[np.uint8], folder: Path) -> dict[str, Subject]:
-    """The session alone, and more and more around it.
+    """The session alone, then with more and more of the work around it.
 
     Args:
         work: the bundle.
@@ -234,7 +234,7 @@ def _against_first(variants: Iterable[tuple[str, Mapping[str, Subject], Mapping[
     """Cases of several variants, each compared with the first variant's case of the same name.
 
     Args:
-        variants: words that tell each from the others, what is timed of it, and the parameters of its rows.
+        variants: of each, words that name it, the subjects to time, and the parameters of its rows.
     """
     cases: list[_Case] = []
     first: str | None = None
@@ -256,7 +256,7 @@ def _measured_rows(
         group: of the rows.
         cases: what to time; their keys differ.
         effort: for how long.
-        progress: told the share that is done.
+        progress: called with the share that is done, 0..1.
     """
     timed = interleave(
         {case.key: case.run for case in cases},
@@ -314,14 +314,14 @@ def measure(settings: Settings, progress: Progress = lambda _what, _share: None)
 
     Args:
         settings: what to measure.
-        progress: told which group is measured, and the share of it that is done.
+        progress: called with the group that is measured and the share of it that is done, 0..1.
 
     Raises:
         SalganEdgeError: a bundle, a device or a peer cannot be used.
     """
     started = time.perf_counter()
     date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    # Before anything makes it hot.
+    # First: measuring heats the processor.
     where = machine()
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(settings, Path(folder), progress)
@@ -357,7 +357,7 @@ class _Bench:
             return self._memory_rows()
         if group == "peer":
             return self._peer_rows()
-        # Sessions of other groups have threads of their own; none is needed twice but those of the most threads.
+        # Sessions with fewer threads were for one group only: free theirs.
         most = self._settings.threads[-1]
         self._works = {key: work for key, work in self._works.items() if key[2] == most}
         makers: dict[str, Callable[[], list[_Case]]] = {
@@ -394,7 +394,6 @@ class _Bench:
         count = len(self._settings.bundles)
         for number, bundle in enumerate(self._settings.bundles):
             runs, parameters = self._settings.effort.cold_runs, self._cold(number)
-            # What the sessions of this process are called is what the fresh ones are to use.
             execution = self._settings.execution()
             rows += cold.load_rows(bundle, execution, runs, parameters)
             self._progress("load", (number + 0.5) / count)

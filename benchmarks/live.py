@@ -22,16 +22,14 @@ from salgan_edge.benchmarks.report import table
 
 from salgan_edge import samples
 from salgan_edge.cpus import allowed_cpus
-from salgan_edge.devices import Device, Execution
+from salgan_edge.devices import Execution
 from salgan_edge.files import writing
-from salgan_edge.live import LivePipeline
-from salgan_edge.live_output import LiveOutput
-from salgan_edge.planning import Plan, leave_cores_to_frames, plan_stream
 from salgan_edge.predictor import SaliencyPredictor
-from salgan_edge.sources.frame import Frame, Source
-from salgan_edge.sources.live import LiveSource
-from salgan_edge.sources.opening import open_source
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video.frames import Frame, Source
+from salgan_edge.video.output import LiveOutput
+from salgan_edge.video.pipeline import Plan, Stream, leave_cores_to_frames, plan_stream
+from salgan_edge.video.sources import LiveSource, open_source
+from salgan_edge.video.stabiliser import Stabiliser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +52,7 @@ _MOST_AGES = 100_000
 
 
 def moving_frames(width: int, height: int, count: int = 30) -> list[Pixels]:
-    """A sample photo seen by a camera that circles, RGB uint8 (height, width, 3)."""
+    """A sample photo as seen by a camera that moves in a circle, RGB uint8 (height, width, 3)."""
     photo = cv2.resize(samples.load("coffee"), (width * 5 // 4, height * 5 // 4))
     frames: list[Pixels] = []
     for number in range(count):
@@ -116,7 +114,7 @@ class Timer:
         self._next = time.monotonic()
 
     def wait(self) -> None:
-        """Wait for the next frame; one that is late does not hurry the others."""
+        """Wait for the next frame; after a late one, the others keep their distance."""
         now = time.monotonic()
         if self._next > now:
             time.sleep(self._next - now)
@@ -169,7 +167,7 @@ def _alone(plan: Plan, frames: list[Any], seconds: float) -> dict[str, float]:
 def stream_rates(source: Source, plan: Plan, seconds: float) -> dict[str, float]:
     """Frames a second from a source to the composed picture, and their age when it is done."""
     ages: list[float] = []
-    pipeline = LivePipeline(source, plan.predictor, [_TEXT], stabiliser=Stabiliser(), workers=plan.workers)
+    pipeline = Stream(source, plan.predictor, [_TEXT], stabiliser=Stabiliser(), workers=plan.workers)
     with closing(pipeline):
         output = LiveOutput(pipeline)
         first = pipeline.get(10)
@@ -267,16 +265,15 @@ def main(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write JSON here.")] = None,
 ) -> None:
     """Time the generator alone, and the whole way from a frame to the picture with its overlay."""
-    wanted: Device = device  # type: ignore[assignment]
 
     def load(how: Execution) -> SaliencyPredictor:
         return SaliencyPredictor.load(bundle, execution=how)
 
     leave_cores_to_frames()
     total = threads or allowed_cpus()
-    plan = plan_stream(load, Execution(wanted, threads), live=True)
-    lossless = plan_stream(load, Execution(wanted, threads), live=False)
-    together = Plan(load(Execution(wanted, total)), 1, total)
+    plan = plan_stream(load, Execution(device, threads), live=True)
+    lossless = plan_stream(load, Execution(device, threads), live=False)
+    together = Plan(load(Execution(device, total)), 1, total)
     frames = moving_frames(width, height)
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "video.avi"

@@ -56,7 +56,7 @@ GROUPS = (
     "load", "stage", "end_to_end", "threads", "prompts", "batch", "frame", "device", "precision", "memory",
     "peer", "soak",
 )  # fmt: skip
-"""What rows are about, in the order they are shown."""
+"""Groups of rows, in the order they are shown."""
 
 GOVERNORS = Path("/sys/devices/system/cpu")
 """Where Linux keeps each CPU's policy of clock rates."""
@@ -66,7 +66,7 @@ _POSSIBLE = (-40.0, 150.0)
 """Degrees Celsius; a sensor that is not there reads 0 kelvin, or 255."""
 _PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "tokenizers")
 _MOST_SAMPLES = 120
-"""Of one row that are kept in a file."""
+"""Most samples of one row that a file keeps."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ class Row:
     name: str
     """What was measured."""
     parameters: Mapping[str, str | int | float | None] = field(default_factory=dict)
-    """Under which conditions: threads, prompts, batch, width, height, device, bundle (its number)."""
+    """Conditions: threads, prompts, batch, width, height, device, bundle (its number)."""
     stats: Stats | None = None
     """Times; None for figures of another kind."""
     ratios: Mapping[str, Ratio] = field(default_factory=dict)
-    """How many times as long this takes as others of the same interleaved run, by their names."""
+    """Times of this row by those of others that were timed in turn with it, by their names."""
     values: Mapping[str, float | None] = field(default_factory=dict)
     """Other figures, by names that end in their unit: ``peak_mb``, ``images_per_second``."""
     note: str = ""
@@ -182,7 +182,7 @@ class Record:
 
 
 def bundle_entry(manifest: Manifest) -> dict[str, Any]:
-    """What a record tells of a bundle; no path, and the scores that its manifest has."""
+    """Describes a bundle in a record: identity, precision, sizes, and the scores of its manifest; no path."""
     accuracy = {
         split: {
             **{name: score for name, score in scores.get("all", {}).items() if _is_number(score)},
@@ -328,7 +328,7 @@ def check_place(file: Path | None) -> None:
 
 
 def _thinned(blocks: Sequence[Sequence[float]]) -> list[list[float]]:
-    """As many samples of each block, evenly chosen, as are kept in all."""
+    """Samples of every block, evenly chosen, at most `_MOST_SAMPLES` in all."""
     share = max(1, _MOST_SAMPLES // max(1, len(blocks)))
     thin = []
     for block in blocks[:_MOST_SAMPLES]:
@@ -343,10 +343,10 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast the processor may run and does, and how hot it is. None where the system does not tell."""
+    """Clock rates and temperature of the processor; None where the system does not report them."""
 
     governor: str | None = None
-    """Linux's policy of clock rates: ``performance``, ``powersave``, ``schedutil``; several joined by a comma."""
+    """Linux's policies of clock rates, such as ``performance`` or ``powersave``, with commas between."""
     mhz: float | None = None
     """Mean clock rate of all CPUs now."""
     most_mhz: float | None = None
@@ -415,7 +415,7 @@ def machine() -> dict[str, Any]:
 
 
 def _load() -> float | None:
-    """Programs that wanted a CPU in the last minute, on average; None where the system does not tell."""
+    """Load average of the last minute; None where the system does not report it."""
     if not hasattr(os, "getloadavg"):
         return None
     with contextlib.suppress(OSError):

@@ -94,9 +94,9 @@ def table(
 
 @contextlib.contextmanager
 def progress_line() -> Iterator[Callable[[str, float], None]]:
-    """One line on standard error that follows what is measured, where a person watches.
+    """One line on standard error that follows what is measured, on a terminal.
 
-    It is drawn when it is told something and at no other time: a thread that draws would take time from what is measured.
+    It is drawn only when the callback is called: a thread that redraws would take time from what is measured.
     """
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
@@ -137,7 +137,7 @@ def describe(record: Record) -> list[str]:
 
 
 def is_busy(where: Mapping[str, Any]) -> bool:
-    """Whether other programs wanted more than a quarter of a machine's CPUs before it was measured."""
+    """Whether other programs used more than a quarter of a machine's CPUs before it was measured."""
     return where["load"] is not None and where["load"] > where["cores"] / 4
 
 
@@ -146,7 +146,7 @@ def to_text(record: Record) -> str:
     lines = [wrapped for line in describe(record) for wrapped in _wrapped(line)]
     if is_busy(record.machine):
         lines.append(
-            f"other programs were running (load {record.machine['load']:.1f}): times are longer than need be"
+            f"other programs were running (load {record.machine['load']:.1f}): times are longer than on an idle machine"
         )
     groups: dict[str, list[Row]] = {}
     for row in record.rows:
@@ -169,7 +169,7 @@ def to_text(record: Record) -> str:
 
 
 def _group(group: str, rows: Sequence[Row]) -> list[str]:
-    """One group: what all its rows share stands in the heading."""
+    """The lines of one group; conditions that all its rows share are in the heading."""
     common = common_parameters([row.parameters for row in rows])
     shown = {key: value for key, value in common.items() if key != "bundle" or value != 0}
     if "height" not in shown:
@@ -205,7 +205,7 @@ def _group(group: str, rows: Sequence[Row]) -> list[str]:
 
 
 def peers_text(rows: Sequence[Row]) -> str:
-    """Peers have columns of their own: how much of the machine each uses.
+    """Tables of the group ``peer``, which has columns of its own.
 
     Args:
         rows: of `salgan_edge.benchmarks.peers.rows.peer_rows`.
@@ -246,13 +246,13 @@ def _peer_cells(row: Row) -> list[str]:
 
 
 def _shown_ratios(row: Row, rows: Sequence[Row]) -> Mapping[str, Ratio]:
-    """Of several, none: the others have theirs to this row. Of rows that go by their bare names, only the first is a base."""
+    """The ratio that a table shows: none where a row has several, or has it to another row than the first that goes by its bare name."""
     names = {other.name for other in rows[1:]} - {rows[0].name}
     return row.ratios if len(row.ratios) == 1 and not names & row.ratios.keys() else {}
 
 
 def _figures(row: Row, common: Mapping[str, Any]) -> list[str]:
-    """A row that is no time."""
+    """A row of figures that are no times."""
     shown = ", ".join(
         f"{_number(value)} {name.rpartition('_')[2].replace('mb', 'MB')}"
         if value is not None
@@ -313,14 +313,14 @@ def _cut(text: str, length: int) -> str:
 
 
 def _plain(value: float) -> str:
-    """A ratio with three digits that count."""
+    """A ratio with about three significant digits."""
     if value < 0.0995:
         return f"{value:.3f}"
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def _number(value: float | None) -> str:
-    """A number in seven columns at most."""
+    """A number of at most seven characters."""
     if value is None:
         return "-"
     if value >= 1000:

@@ -1,4 +1,4 @@
-"""What a benchmark measures, and for how long."""
+"""What a benchmark measures, for how long, and how the command line says so."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from salgan_edge.benchmarks.record import GROUPS
 
 from salgan_edge.bundle import default_bundle
 from salgan_edge.cpus import allowed_cpus
-from salgan_edge.devices import Device, Execution
-from salgan_edge.doctor.child import ask
+from salgan_edge.devices import Execution
 from salgan_edge.doctor.devices import gather_devices
 from salgan_edge.doctor.private import Names, scrub
+from salgan_edge.doctor.probe import ask
 from salgan_edge.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Frame(NamedTuple):
     height: int
 
     def __str__(self) -> str:
-        """As people write it."""
+        """Width and height, as in ``640x480``."""
         return f"{self.width}x{self.height}"
 
 
@@ -68,7 +68,7 @@ FRAMES = {
     "1080p": Frame(1920, 1080),
     "4k": Frame(3840, 2160),
 }
-"""Frame sizes by the names they go by."""
+"""Frame sizes by their usual names."""
 
 _MOST_SIDE = 16384
 
@@ -89,7 +89,7 @@ class Effort:
 
 
 QUICK = Effort(min_runs=10, min_seconds=1.0, min_blocks=2, max_seconds=4.0, cold_runs=3)
-"""For a first look: percentiles and intervals of so few runs say little."""
+"""For a first look; percentiles and intervals of so few runs are rough."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Settings:
         options: Mapping[str, str] | None = None,
         quick: bool = False,
     ) -> Settings:
-        """Settings of words, as the command line has them; what is left out is its default.
+        """Settings from the words of a command line; what is left out has its default.
 
         Raises:
             OptionError: a word cannot be understood.
@@ -179,7 +179,7 @@ class Settings:
 
     def execution(self, device: str | None = None, threads: int | None = None) -> Execution:
         """How to run on a device (the first where None) with threads (the most where None)."""
-        name = cast("Device", device or self.devices[0])
+        name = device or self.devices[0]
         options = {} if name in ("auto", "cpu") else self.options
         return Execution(name, threads or self.threads[-1], options, strict=self.strict and name != "cpu")
 
@@ -222,10 +222,10 @@ def chosen_peers(text: str | None) -> tuple[str, ...]:
 
 
 def working_devices(tell: Callable[[str], object]) -> tuple[str, ...]:
-    """All devices that work here, each tried in a process of its own.
+    """Names of all devices that work here; each is tried in a process of its own.
 
     Args:
-        tell: is given a line for each device that was tried in vain.
+        tell: called with a line for each device that does not work.
 
     Raises:
         DeviceError: none works.

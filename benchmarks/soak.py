@@ -1,6 +1,6 @@
-"""Does a live loop that runs for long keep its memory and pace?
+"""Runs the live loop for long and watches memory, pace and temperature.
 
-``salgan-edge benchmark --soak 10m``, or ``python -m salgan_edge.benchmarks.soak``, whose exit code tells.
+``salgan-edge benchmark --soak 10m``, or ``python -m salgan_edge.benchmarks.soak``, whose exit code is 1 if memory grows.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from salgan_edge.benchmarks.live import moving_frames, simulated_camera
 from salgan_edge.benchmarks.record import Record, Row, bundle_entry, machine, pace, save
 
 from salgan_edge import contract
-from salgan_edge.devices import Device, Execution
-from salgan_edge.live import LivePipeline
-from salgan_edge.live_output import JsonLines, LiveOutput
-from salgan_edge.planning import plan_stream
+from salgan_edge.devices import Execution
 from salgan_edge.predictor import SaliencyPredictor
-from salgan_edge.stabilise import Stabiliser
+from salgan_edge.video.output import JsonLines, LiveOutput
+from salgan_edge.video.pipeline import Stream, plan_stream
+from salgan_edge.video.stabiliser import Stabiliser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,7 +38,7 @@ _SAMPLE_SECONDS = 5.0
 _PROMPT_SECONDS = 2.0
 _WARM_SECONDS = 60.0
 _FRAMES_PER_SECOND = 1000.0
-"""Of the simulated camera: more than any generator keeps up with, so that it never rests."""
+"""Of the simulated camera: faster than any generator, so that the loop is always busy."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class SoakResult:
-    """What a soak has shown."""
+    """Result of a soak."""
 
     samples: tuple[Sample, ...]
     dropped: int
@@ -89,7 +88,7 @@ class SoakResult:
 
     @property
     def growth_mb(self) -> float:
-        """How much more memory than at the beginning of `warm` there was later."""
+        """Largest growth of memory in `warm` since its first sample."""
         memory = [sample.memory_mb for sample in self.warm]
         return max(memory) - memory[0]
 
@@ -161,7 +160,7 @@ def soak(
         fps: of the simulated camera.
         width: of its frames, in pixels.
         height: likewise.
-        tell: is given each sample.
+        tell: called with each sample.
 
     Raises:
         SalganEdgeError: the bundle or the device cannot be used.
@@ -175,7 +174,7 @@ def soak(
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory() as folder:
         lines = (Path(folder) / "lines.jsonl").open("w", encoding="utf-8")
-        pipeline = LivePipeline(
+        pipeline = Stream(
             simulated_camera(moving_frames(width, height), fps),
             plan.predictor,
             ["a cup" if texts else None],
@@ -283,7 +282,6 @@ def main(
 
     The exit code is 1 if memory grows by more than the limit.
     """
-    wanted: Device = device  # type: ignore[assignment]
     where = machine()
     told = 0
 
@@ -293,7 +291,7 @@ def main(
         if sys.stderr.isatty() or told % 12 == 0:
             typer.echo(tell_sample(sample), err=True)
 
-    result = soak(bundle, Execution(wanted), 60 * minutes, fps=fps, width=width, height=height, tell=tell)
+    result = soak(bundle, Execution(device), 60 * minutes, fps=fps, width=width, height=height, tell=tell)
     typer.echo(result.to_text())
     if output is not None:
         settings = {"minutes": minutes, "fps": fps, "width": width, "height": height}

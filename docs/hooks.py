@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import griffe
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
@@ -20,7 +21,9 @@ TAKEN = {"index.md": "README.md", "model-card.md": "MODEL_CARD.md", "changelog.m
 SCHEMA = ROOT / "salgan_edge" / "record.schema.json"
 
 _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
-_REMOTE = re.compile(r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b[^>]*\bhref=["']?(?:https?:)?//""")
+_REMOTE = re.compile(
+    r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b[^>]*\bhref=["']?(?:https?:)?//"""
+)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -46,6 +49,22 @@ def on_post_page(output: str, page: Any, config: Any) -> str:  # noqa: ARG001
     if found := _REMOTE.search(output):
         raise PluginError(f"{page.file.src_uri} loads from another server: {found[0]}")
     return output
+
+
+class Examples(griffe.Extension):
+    """Show the doctests in docstrings as code: to Markdown, ``>>>`` is a quotation."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Fence each of them."""
+        if obj.docstring is not None:
+            text = re.sub(r"^::\n\n", "", obj.docstring.value, flags=re.MULTILINE)
+            fenced = re.sub(
+                r"^>>> (?:.+\n?)+",
+                lambda code: f"```pycon\n{code[0].rstrip()}\n```\n",
+                text,
+                flags=re.MULTILINE,
+            )
+            obj.docstring.value = fenced.replace("  # doctest: +SKIP", "")
 
 
 def _taken(path: Path) -> str:
@@ -88,7 +107,11 @@ def command_line() -> str:
     ]
     for command, inner in _commands(top, context):
         lines += ["", f"## {inner.command_path}", "", *_described(command.help or "")]
-        lines += ["", f"```text\n{inner.command_path} {' '.join(command.collect_usage_pieces(inner))}\n```", ""]
+        lines += [
+            "",
+            f"```text\n{inner.command_path} {' '.join(command.collect_usage_pieces(inner))}\n```",
+            "",
+        ]
         lines += _options(command, inner)
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""PyTorch module to a clean ONNX graph."""
+"""PyTorch modules with the contract's inputs and outputs, and their way to clean ONNX graphs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,71 @@ import onnx_ir
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes import Sequential, common
-from salgan_edge.export.audit import audit, constant_nodes
+from onnxscript.optimizer import fold_constants
+from salgan_edge.export.facts import audit
+from torch import Tensor, nn
+from torch.export import Dim
 
 from salgan_edge import contract
-from salgan_edge.devices import Execution
 from salgan_edge.errors import ExportError
-from salgan_edge.session import GraphSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
-    from torch import Tensor, nn
+    from transformers import CLIPTextModelWithProjection
 
-__all__ = ["OPSETS", "check_opset", "check_size", "convert", "store_exactly"]
+__all__ = [
+    "GENERATOR_DIMENSIONS",
+    "OPSETS",
+    "TEXT_ENCODER_DIMENSIONS",
+    "TextEncoderGraph",
+    "check_opset",
+    "check_size",
+    "convert",
+    "generator_example",
+    "store_exactly",
+    "text_encoder_example",
+]
+
+_BATCH = Dim("batch")
+GENERATOR_DIMENSIONS = (
+    {0: _BATCH, 1: Dim("height", min=2), 2: Dim("width", min=2)},
+    {0: _BATCH, 1: Dim("prompts")},
+)
+"""Axes of ``image`` and ``text_embedding`` that vary."""
+
+TEXT_ENCODER_DIMENSIONS = ({0: Dim("prompts")},)
+"""Axes of ``input_ids`` that vary."""
+
+
+class TextEncoderGraph(nn.Module):
+    """A CLIP text model whose output is L2-normalised, as the contract wants it."""
+
+    def __init__(self, model: CLIPTextModelWithProjection) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Text vectors (N, dimension), L2-normalised, of token ids int64 (N, 77)."""
+        vectors: Tensor = self.model(input_ids=input_ids).text_embeds
+        return nn.functional.normalize(vectors, dim=-1)
+
+
+def generator_example(dimension: int) -> tuple[Tensor, Tensor]:
+    """Inputs to trace the generator with; no axis that varies has length 1, which would be fixed."""
+    image = torch.randint(0, 256, (2, 300, 400, 3), dtype=torch.uint8)
+    return image, torch.randn(2, 3, dimension)
+
+
+def text_encoder_example(vocabulary: int) -> tuple[Tensor]:
+    """Inputs to trace the text encoder with: the end token in different places."""
+    ids = torch.full((2, contract.CONTEXT_LENGTH), vocabulary - 1, dtype=torch.int64)
+    ids[:, 0] = vocabulary - 2
+    ids[0, 1:4] = 1
+    ids[1, 1:9] = 2
+    return (ids,)
+
 
 OPSETS = range(contract.OPSET, contract.GREATEST_OPSET + 1)
 """Opsets that a graph can have."""
@@ -57,7 +108,7 @@ def convert(
 
     Raises:
         ExportError: no such opset, weights of more than one file, the exporter failed, a dimension that
-            should vary was fixed, or the graph does not pass `salgan_edge.export.audit`.
+            should vary was fixed, or the graph does not pass `salgan_edge.export.facts`.
     """
     check_opset(opset)
     check_size(module)
@@ -74,8 +125,7 @@ def convert(
         raise ExportError(
             f"torch.onnx.export failed on {type(module).__name__}: {str(error).splitlines()[0]}"
         ) from error
-    _fold(model)
-    model = _without_repetition(model)
+    model = _tidied(model)
     _strip(model)
     store_exactly(model)
     for value, axes in zip(model.graph.input, dimensions, strict=True):
@@ -116,40 +166,11 @@ def check_size(module: nn.Module) -> None:
         )
 
 
-def _fold(model: onnx.ModelProto) -> None:
-    """Compute what does not depend on the inputs, whatever its size; the exporter leaves what is large.
-
-    onnxruntime computes it: the results are those that it would find at every start.
-    """
-    graph = model.graph
-    folded = constant_nodes(graph)
-    if not folded:
-        return
-    made = [name for node in folded for name in node.output]
-    others = [node for node in graph.node if node not in folded]
-    read = {name for node in others for name in node.input} | {value.name for value in graph.output}
-    wanted = [name for name in made if name in read]
-    needed = {name for node in folded for name in node.input}
-    part = helper.make_model(
-        helper.make_graph(
-            folded,
-            "constants",
-            [],
-            [onnx.ValueInfoProto(name=name) for name in wanted],
-            [tensor for tensor in graph.initializer if tensor.name in needed],
-        ),
-        opset_imports=model.opset_import,
-        ir_version=model.ir_version,
-    )
-    session = GraphSession(part.SerializeToString(), Execution("cpu"))
-    values = [numpy_helper.from_array(session.run(name, {}), name) for name in wanted]
-    del graph.node[:]
-    graph.node.extend(others)
-    graph.initializer.extend(values)
-
-
-def _without_repetition(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph without nodes and weights that are not needed or are there twice."""
+def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph without what need not be computed, and without nodes and weights that are there twice."""
+    program = onnx_ir.from_proto(model)
+    # The exporter folds constants too, but leaves what is large to every start.
+    fold_constants(program, input_size_limit=_LARGEST_FILE, output_size_limit=_LARGEST_FILE)
     tidy = Sequential(
         common.RemoveUnusedNodesPass(),
         common.DeduplicateInitializersPass(),
@@ -157,7 +178,7 @@ def _without_repetition(model: onnx.ModelProto) -> onnx.ModelProto:
         common.RemoveUnusedNodesPass(),
         common.RemoveUnusedOpsetsPass(),
     )
-    return onnx_ir.to_proto(tidy(onnx_ir.from_proto(model)).model)
+    return onnx_ir.to_proto(tidy(program).model)
 
 
 @contextlib.contextmanager

@@ -10,40 +10,92 @@ precision   text encoder                           generator
 ``auto``    the fastest on this machine of those that pass; ``fp32`` where none is faster
 ==========  =====================================  ==========================================
 
-Inputs and outputs are the contract's in every variant.
+Inputs and outputs are the contract's in every variant. ``python -m salgan_edge.export.precision`` measures all of
+them and prints one table.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from salgan_edge.export.calibration import read_views
-from salgan_edge.export.gate import GateResult, Limits
-from salgan_edge.export.processor import Processor, read_processor
+import onnx
+import typer
+from rich.console import Console
+from rich.table import Table
+from salgan_edge.export.gate import GateResult, Limits, read_views
 from salgan_edge.export.variants import REDUCED, Variant, Workbench, told
 
 from salgan_edge import contract
+from salgan_edge.bundle import Bundle, default_bundle
 from salgan_edge.devices import Execution
-from salgan_edge.errors import PrecisionError
+from salgan_edge.errors import BundleFormatError, PrecisionError, SalganEdgeError
 from salgan_edge.session import GraphSession
 from salgan_edge.timing import interleave, random_photo, random_texts, ratio_interval
+from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
-    import onnx
-    from salgan_edge.export.sensitivity import LayerCost
+    from salgan_edge.export.quantise import LayerCost
     from salgan_edge.export.variants import Graphs
 
-    from salgan_edge.tokenizer import ClipTokenizer
-
 __all__ = [
-    "PRECISIONS", "Measured", "PrecisionReport", "Speed", "apply_precision", "compare_precisions", "fastest",
-]  # fmt: skip
+    "PRECISIONS",
+    "Measured",
+    "PrecisionReport",
+    "Processor",
+    "Speed",
+    "apply_precision",
+    "compare_precisions",
+    "fastest",
+    "read_processor",
+    "render_table",
+    "table_to_dict",
+]
+
+_CPUINFO = Path("/proc/cpuinfo")
+_DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "asimddp")
+"""Flags of instructions that multiply and add bytes: VNNI on x86, the dot product on Arm."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """The processor that something was measured on."""
+
+    model: str
+    """``unknown`` where the system does not say."""
+    vnni: bool | None
+    """Whether it multiplies and adds bytes in one instruction; None where the system does not say."""
+
+    @property
+    def told(self) -> str:
+        """In words, for tables."""
+        words = {True: "with VNNI", False: "without VNNI", None: "VNNI unknown"}
+        return f"{self.model}, {words[self.vnni]}"
+
+
+def read_processor(path: Path = _CPUINFO) -> Processor:
+    """The processor by ``/proc/cpuinfo``, where there is one."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return Processor("unknown", None)
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name.strip(), value.strip())
+    flags = fields.get("flags", fields.get("Features"))
+    vnni = None if flags is None else bool(set(flags.split()) & set(_DOT_PRODUCTS))
+    return Processor(fields.get("model name") or fields.get("Model") or "unknown", vnni)
+
 
 PRECISIONS = ("fp32", *REDUCED, "auto")
 
@@ -56,6 +108,8 @@ _SIZE = 256
 _START_TOKEN, _END_TOKEN = 49406, 49407
 
 _NAMED = 5
+_WIDTH = 140
+"""Columns of the table's lines at most, whatever the terminal."""
 
 
 @dataclass(frozen=True)
@@ -355,3 +409,111 @@ def _bytes(graphs: Mapping[str, onnx.ModelProto]) -> dict[str, int]:
 def _speed_told(row: Measured) -> str:
     state = "" if row.passed else ", fails the gate"
     return f"{row.precision} generator {row.speed[contract.GENERATOR_FILE].ratio:.2f} of fp32's time{state}"
+
+
+def render_table(rows: Sequence[Measured], reports: Sequence[PrecisionReport]) -> str:
+    """The rows, fp32 first, with what there is to say below, in lines of about 120 characters."""
+    first = reports[0].gate
+    assert first is not None
+    table = Table("precision", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in (
+        "text MB", "gen. MB", "text ms", "ratio", "gen. ms", "ratio", "CC", "change", "guide", "change", "peaks",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("gate", no_wrap=True)
+    for row in rows:
+        files, gate = (contract.TEXT_ENCODER_FILE, contract.GENERATOR_FILE), row.gate
+        speeds = [row.speed[file] for file in files]
+        times = [cell for speed in speeds for cell in (f"{speed.median_ms:.2f}", f"{speed.ratio:.2f}")]
+        costs = (
+            [f"{first.cc_fp32:.4f}", "", _share(first.guide_fp32), "", "", "reference"]
+            if gate is None
+            else [f"{gate.cc:.4f}", f"{-gate.cc_drop:+.4f}", _share(gate.guide), f"{-gate.guide_drop:+.3f}",
+                  f"{gate.peaks_within:.1%}", "passed" if gate.passed else "FAILED"]
+        )  # fmt: skip
+        table.add_row(row.precision, *(f"{row.bytes[file] / 1e6:.2f}" for file in files), *times, *costs)
+    console = Console(file=io.StringIO(), width=_WIDTH)
+    with console.capture() as drawn:
+        console.print(table)
+    return "\n".join([drawn.get().rstrip(), "", *_notes(rows, reports)])
+
+
+def _notes(rows: Sequence[Measured], reports: Sequence[PrecisionReport]) -> list[str]:
+    gate = reports[0].gate
+    assert gate is not None
+    processor = reports[0].processor
+    judged = (
+        f"CC and guide are against {gate.reference}: {gate.photos} photos, {gate.pairs} pairs, "
+        f"{gate.guide_pairs} pairs of texts for guide. "
+        f"peaks: share that moved by at most {gate.limits.peak_move:.0%} of the diagonal."
+    )
+    timed = (
+        f"Times: medians of interleaved runs on {processor.told}; one photo and one text. Ratios are to fp32."
+    )
+    notes = [judged, f"Photos: {reports[0].photos}.", timed]
+    for row in rows:
+        if row.gate is not None and not row.gate.passed:
+            notes.append(f"{row.precision} fails: {'; '.join(row.gate.failures)}.")
+        ratio = row.speed[contract.GENERATOR_FILE].ratio
+        if row.precision == "int8" and ratio > 1:
+            notes.append(f"int8 is slower than float here ({ratio:.2f} of its time; {processor.told}).")
+    for report in reports:
+        if report.layers_that_hurt:
+            hurting = ", ".join(f"{cost.layer} {cost.loss:.4f}" for cost in report.layers_that_hurt[:5])
+            notes.append(
+                f"{report.precision}: {report.weight_bits}-bit weights, {len(report.in_float)} of {report.layers} layers in float; "
+                f"layers that hurt (1 - CC of each alone): {hurting}."
+            )
+    notes.append(f"auto would choose {fastest(rows)} here.")
+    return notes
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def table_to_dict(rows: Sequence[Measured], reports: Sequence[PrecisionReport]) -> dict[str, Any]:
+    """The render_table for programs."""
+    return {
+        "format_version": 1,
+        "rows": [row.to_dict() for row in rows],
+        "reports": {report.precision: report.to_dict() for report in reports},
+        "auto": fastest(rows),
+    }
+
+
+def main(
+    bundle: Annotated[Path | None, typer.Option("--bundle", "-b", help="Default: the embedded one.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Gaze folder whose validation photos judge.")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Folder of photos like yours.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads that times are taken with.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Sizes, times and costs of every precision of an fp32 bundle, on this machine."""
+    try:
+        opened = Bundle.open(bundle or default_bundle())
+        if opened.manifest.precision != "fp32":
+            raise BundleFormatError(
+                f"{opened.manifest.name} is {opened.manifest.precision}: an fp32 bundle was expected, since the others are made of it"
+            )
+        files = (contract.TEXT_ENCODER_FILE, contract.GENERATOR_FILE)
+        rows, reports = compare_precisions(
+            {file: onnx.load(opened.path(file)) for file in files},
+            ClipTokenizer(opened.path(contract.TOKENIZER_FILE)),
+            data=data,
+            calibration=calibration,
+            threads=threads,
+            report=lambda line: typer.echo(line, err=True),
+        )
+    except SalganEdgeError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    typer.echo(
+        json.dumps(table_to_dict(rows, reports), indent=2, allow_nan=False)
+        if as_json
+        else render_table(rows, reports)
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

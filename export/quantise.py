@@ -1,5 +1,6 @@
-"""Static int8: QuantizeLinear and DequantizeLinear around layers, weights by channel.
+"""Static int8: which tensors, in what ranges, and which layers stay in float since int8 hurts them.
 
+QuantizeLinear and DequantizeLinear stand around layers, weights are scaled by channel.
 ``onnxruntime.quantization.quantize_static`` makes the same pattern. It is not used here for two
 reasons: its histogram calibration wants inputs of one shape, and a search for the layers that hurt
 needs hundreds of variants, which take it a second each. Here one graph, the *probe*, has a switch
@@ -14,14 +15,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from salgan_edge.export.layers import Structure, attribute, drop_unused, floats
+from salgan_edge.export.gate import GraphRun
+from salgan_edge.export.rewrite import Structure, attribute, drop_unused, floats
+
+from salgan_edge import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
+    from salgan_edge.export.gate import Judge, View
 
-__all__ = ["SWITCHES", "Plan", "Range"]
+    Values = npt.NDArray[np.float32]
+    Maps = npt.NDArray[np.float32]
+
+__all__ = [
+    "MOST_FLOAT",
+    "SWITCHES",
+    "Choice",
+    "LayerCost",
+    "Observed",
+    "Plan",
+    "Range",
+    "choose_layers",
+    "least_error",
+    "min_max",
+    "next_count",
+    "observe",
+    "only_into_silu",
+]
 
 SWITCHES = "switches"
 """Extra input of the probe: bool (tensors,), true where the tensor is int8."""
@@ -245,3 +267,198 @@ class _Builder:
 def _weight_key(node: str) -> str:
     """Two nodes may read the same weights and scale them along different axes."""
     return f"{node}_weight"
+
+
+_KEPT = 1024
+"""Values kept of each tensor and photo, evenly spread."""
+
+_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+class Observed:
+    """What was seen of one tensor."""
+
+    def __init__(self) -> None:
+        self.low = np.inf
+        self.high = -np.inf
+        self._samples: list[Values] = []
+
+    def add(self, values: Values) -> None:
+        """Take in the values of one photo."""
+        flat = values.reshape(-1)
+        self.low = min(self.low, float(flat.min()))
+        self.high = max(self.high, float(flat.max()))
+        # A stride that is no multiple of a row's length goes through all columns.
+        self._samples.append(flat[:: max(1, flat.size // _KEPT) | 1].copy())
+
+    @property
+    def samples(self) -> Values:
+        """Some of the values."""
+        return np.concatenate(self._samples)
+
+
+def observe(
+    run: Callable[[Sequence[str], int], Sequence[Values]], names: Sequence[str], count: int
+) -> dict[str, Observed]:
+    """Watch tensors while a graph runs.
+
+    Args:
+        run: gives the tensors for photo number n.
+        names: tensors.
+        count: number of photos.
+    """
+    seen = {name: Observed() for name in names}
+    for n in range(count):
+        for name, values in zip(names, run(names, n), strict=True):
+            seen[name].add(values)
+    return seen
+
+
+def min_max(seen: Mapping[str, Observed]) -> dict[str, Range]:
+    """Ranges that clip nothing of what was seen."""
+    return {name: Range(observed.low, observed.high) for name, observed in seen.items()}
+
+
+def least_error(seen: Mapping[str, Observed], silu: Iterable[str]) -> dict[str, Range]:
+    """Ranges of the least squared error: clipping few large values makes all steps smaller.
+
+    Args:
+        seen: values of each tensor.
+        silu: tensors that only ``x * sigmoid(x)`` reads; the error behind it counts, so that large
+            negative values, which it maps to 0, take no room.
+    """
+    behind = set(silu)
+    return {name: _best(observed, name in behind) for name, observed in seen.items()}
+
+
+def _best(observed: Observed, silu: bool) -> Range:
+    values = observed.samples
+    wanted = _silu(values) if silu else values
+
+    def error(kept: Range) -> float:
+        steps = np.rint(values / np.float32(kept.scale)) + np.float32(kept.zero)
+        got = (steps.clip(0, 255) - np.float32(kept.zero)) * np.float32(kept.scale)
+        return float(np.square((_silu(got) if silu else got) - wanted).mean())
+
+    best = Range(observed.low, observed.high)
+    for _ in range(2):
+        lows = [Range(share * observed.low, best.high) for share in _SHARES]
+        best = min(lows, key=error)
+        highs = [Range(best.low, share * observed.high) for share in _SHARES]
+        best = min(highs, key=error)
+    return best
+
+
+def _silu(values: Values) -> Values:
+    result: Values = values / (1 + np.exp(-values.clip(-60, None)))
+    return result
+
+
+def only_into_silu(model: onnx.ModelProto) -> list[str]:
+    """Tensors whose every reader is part of ``x * sigmoid(x)``."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = []
+    for name, nodes in readers.items():
+        gates = {node.output[0] for node in nodes if node.op_type == "Sigmoid"}
+        products = [node for node in nodes if node.op_type != "Sigmoid"]
+        if gates and products and all(n.op_type == "Mul" and gates & set(n.input) for n in products):
+            found.append(name)
+    return found
+
+
+MOST_FLOAT = 0.5
+"""Share of the layers in float beyond which int8 is given up: little would be left of it."""
+
+_RANKED_VIEWS = 5
+_RANKED_TEXTS = 3
+_COUNTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
+"""Numbers of layers that are left in float, one after the other."""
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What int8 in one layer alone costs."""
+
+    layer: str
+    loss: float
+    """Mean of 1 - CC with the fp32 map, on calibration photos."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a search found."""
+
+    costs: tuple[LayerCost, ...]
+    """All layers, the one that hurts most first."""
+    order: tuple[int, ...]
+    """Their numbers in the plan."""
+    in_float: int
+    """How many of the first stay in float; the most that may where fewer do not keep the limits."""
+    ranges: str
+    """How the ranges were found, by the name they were given under."""
+
+
+def next_count(count: int) -> int:
+    """The next larger number of layers to leave in float."""
+    return next((larger for larger in _COUNTS if larger > count), 2 * count)
+
+
+def choose_layers(
+    plan: Plan,
+    ranges: Mapping[str, Mapping[str, Range]],
+    views: Sequence[View],
+    vectors: Sequence[Maps],
+    judge: Judge,
+    report: Callable[[str], None],
+) -> Choice:
+    """Rank layers by what each costs alone; leave the first of them in float until a judge is content.
+
+    Args:
+        plan: of the generator.
+        ranges: by the name of the method, each of all activations; the first ranks the layers.
+        views: calibration photos.
+        vectors: text vectors of each view's texts.
+        judge: of the same views, with stricter limits than those of the gate.
+        report: called with a line for each step.
+    """
+    probes = {name: GraphRun(plan.probe(found)) for name, found in ranges.items()}
+    first = next(iter(probes))
+    everything = set(range(len(plan.structure.layers)))
+
+    def maps(method: str, layers: set[int], chosen: Sequence[int], texts: int | None = None) -> list[Maps]:
+        switches = plan.switches(layers)
+        return [probes[method].maps(views[n].photo, vectors[n][:texts], switches=switches) for n in chosen]
+
+    some = sorted({n * len(views) // _RANKED_VIEWS for n in range(_RANKED_VIEWS)})
+    reference = maps(first, set(), some, _RANKED_TEXTS)
+    losses = [_loss(maps(first, {layer}, some, _RANKED_TEXTS), reference) for layer in sorted(everything)]
+    order = sorted(everything, key=lambda layer: -losses[layer])
+    costs = tuple(LayerCost(plan.structure.layers[n].name, losses[n]) for n in order)
+    report(
+        "layers that int8 hurts most, alone: "
+        + ", ".join(f"{cost.layer} {cost.loss:.4f}" for cost in costs[:4])
+    )
+    whole = range(len(views))
+    method = first
+    for count in (count for count in _COUNTS if count <= MOST_FLOAT * len(order)):
+        layers = everything - set(order[:count])
+        results = {name: judge.judge(maps(name, layers, whole)) for name in probes}
+        method = min(results, key=lambda name: results[name].cc_drop)
+        if results[method].passed:
+            break
+    return Choice(costs, tuple(order), count, method)
+
+
+def _loss(maps: Sequence[Maps], reference: Sequence[Maps]) -> float:
+    return float(
+        np.mean(
+            [
+                1 - metrics.cc(one, other)
+                for some, others in zip(maps, reference, strict=True)
+                for one, other in zip(some, others, strict=True)
+            ]
+        )
+    )

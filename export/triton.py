@@ -11,7 +11,7 @@ from onnx import TensorProto
 from salgan_edge import contract
 from salgan_edge._version import __version__
 from salgan_edge.errors import ExportError, OutputError
-from salgan_edge.place import replacing
+from salgan_edge.packing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 from salgan_edge.export.convert import store_exactly
-from salgan_edge.export.gate import GateResult, Judge, Limits
-from salgan_edge.export.half import LARGEST, to_half
-from salgan_edge.export.layers import Structure, floats, restore_floats
-from salgan_edge.export.quantise import Plan
-from salgan_edge.export.ranges import least_error, min_max, observe, only_into_silu
-from salgan_edge.export.run import GraphRun, embed
-from salgan_edge.export.sensitivity import MOST_FLOAT, Choice, LayerCost, choose_layers, next_count
-from salgan_edge.export.text_int8 import quantise_text_encoder
+from salgan_edge.export.gate import GateResult, GraphRun, Judge, Limits, embed
+from salgan_edge.export.quantise import (
+    MOST_FLOAT,
+    Choice,
+    LayerCost,
+    Plan,
+    choose_layers,
+    least_error,
+    min_max,
+    next_count,
+    observe,
+    only_into_silu,
+)
+from salgan_edge.export.rewrite import (
+    LARGEST,
+    Structure,
+    floats,
+    quantise_text_encoder,
+    restore_floats,
+    to_half,
+)
 
 from salgan_edge import contract
 
@@ -23,9 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
-    from salgan_edge.export.calibration import View, Views
-    from salgan_edge.export.quantise import Range
-    from salgan_edge.export.ranges import Observed
+    from salgan_edge.export.gate import View, Views
+    from salgan_edge.export.quantise import Observed, Range
 
     from salgan_edge.tokenizer import ClipTokenizer
 

@@ -11,26 +11,34 @@ from typing import TYPE_CHECKING
 import onnx
 import torch
 from salgan_edge.export import parity
-from salgan_edge.export.convert import check_opset, check_size, convert
-from salgan_edge.export.graphs import (
+from salgan_edge.export.convert import (
     GENERATOR_DIMENSIONS,
     TEXT_ENCODER_DIMENSIONS,
     TextEncoderGraph,
+    check_opset,
+    check_size,
+    convert,
     generator_example,
     text_encoder_example,
 )
 from salgan_edge.export.precision import apply_precision
-from salgan_edge.export.receipt import write_receipt
+from salgan_edge.export.report import write_receipt
 from salgan_edge.train import released
 from salgan_edge.train.checkpoint import load_generator
-from salgan_edge.train.networks.text_encoders import load_text_encoder, write_tokenizer
+from salgan_edge.train.networks.text_encoder import load_text_encoder, write_tokenizer
 
 from salgan_edge import contract
-from salgan_edge.archive import PACKED_SUFFIX, check_older, pack
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, FileRecord, Manifest
 from salgan_edge.errors import CheckpointError, OutputError
 from salgan_edge.files import sha256
-from salgan_edge.place import check_replaceable, put_in_place, staging_folder
+from salgan_edge.packing import (
+    PACKED_SUFFIX,
+    check_older,
+    check_replaceable,
+    pack,
+    put_in_place,
+    staging_folder,
+)
 from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:

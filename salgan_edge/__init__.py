@@ -30,14 +30,14 @@ if TYPE_CHECKING:
         SourceError,
     )
     from salgan_edge.images import load_image
-    from salgan_edge.live import LivePipeline as Stream
     from salgan_edge.predictor import PromptWarning, SaliencyPredictor
     from salgan_edge.prompts import PromptPack
     from salgan_edge.render import heat_map, overlay
     from salgan_edge.result import Peak, SaliencyResult, TextEffect
     from salgan_edge.session import DeviceWarning
-    from salgan_edge.sources.opening import open_source
-    from salgan_edge.video import overlay_video
+    from salgan_edge.video.overlay import overlay_video
+    from salgan_edge.video.pipeline import Stream
+    from salgan_edge.video.sources import open_source
 
 _PUBLIC = {
     "Bundle": "bundle",
@@ -56,13 +56,13 @@ _PUBLIC = {
     "SaliencyPredictor": "predictor",
     "SaliencyResult": "result",
     "SourceError": "errors",
-    "Stream": "live:LivePipeline",
+    "Stream": "video.pipeline",
     "TextEffect": "result",
     "heat_map": "render",
     "load_image": "images",
-    "open_source": "sources.opening",
+    "open_source": "video.sources",
     "overlay": "render",
-    "overlay_video": "video",
+    "overlay_video": "video.overlay",
 }
 """Where each public name comes from, loaded when it is first used: `import salgan_edge` does no work."""
 
@@ -105,8 +105,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"salgan_edge.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, other = _PUBLIC[name].partition(":")
-    return getattr(import_module(f"salgan_edge.{module}"), other or name)
+    return getattr(import_module(f"salgan_edge.{_PUBLIC[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,8 @@
-"""Bundles: two graphs, a tokenizer and a manifest that vouches for them, in a folder or one file."""
+"""Bundles: two graphs, a tokenizer and a manifest that vouches for them, in a folder or one file.
+
+One reader looks at every file and notes what is wrong with it (`read_contents`): `Bundle.open` raises the first error
+that it finds, `salgan_edge.verify` lists all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from salgan_edge import contract, stored_zip
-from salgan_edge.errors import BundleFormatError, BundleIntegrityError
+from salgan_edge.errors import BundleError, BundleFormatError, BundleIntegrityError
 
 if TYPE_CHECKING:
     import os
@@ -23,11 +27,13 @@ __all__ = [
     "KNOWN_FILES",
     "TEXT_FILES",
     "Bundle",
+    "Contents",
     "FileRecord",
+    "FileState",
     "Manifest",
     "bundle_place",
     "default_bundle",
-    "store_of",
+    "read_contents",
 ]
 
 BUNDLE_FILES = (contract.TEXT_ENCODER_FILE, contract.GENERATOR_FILE, contract.TOKENIZER_FILE)
@@ -47,6 +53,10 @@ EMBEDDED = ("default", "small")
 
 _EMBEDDED = Path(__file__).parent / "bundles"
 _CHUNK = 1 << 20
+
+_ARCHIVED = (contract.MANIFEST_FILE, *KNOWN_FILES)
+"""Every file that a bundle in one file may hold."""
+_PACK = "pack the bundle with salgan-edge bundle pack"
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,9 @@ class Manifest:
     text_id: str = ""
     """Digest of the text encoder and the tokenizer before the graph is given the bundle's id, so that
     it is the same in every bundle with this text encoder; empty in bundles that older versions made."""
+    preparation: str = ""
+    """What is done to a photo before the graph, `salgan_edge.resample.PREPARATION`; empty in bundles that older
+    versions made, whose golden outputs were made without."""
 
     @property
     def text_key(self) -> str:
@@ -112,8 +125,9 @@ class Manifest:
     def to_json(self) -> str:
         """The manifest as it is written."""
         values = asdict(self)
-        if not self.text_id:
-            del values["text_id"]
+        for name in ("text_id", "preparation"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
@@ -202,7 +216,7 @@ class _Store(Protocol):
         """Bytes of a file; None where there is none."""
 
     def open(self, name: str) -> contextlib.AbstractContextManager[IO[bytes]]:
-        """A file, open for reading."""
+        """A file, open for reading; while it is open, whatever fails is a `BundleError`."""
 
     def label(self, name: str) -> str:
         """What messages call a file."""
@@ -218,24 +232,26 @@ class _Folder:
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        with (self.path / name).open("rb") as file:
-            yield file
+        try:
+            with (self.path / name).open("rb") as file:
+                yield file
+        except OSError as error:
+            raise BundleIntegrityError(
+                f"{self.label(name)} cannot be read: {error.strerror or error}"
+            ) from error
 
     def label(self, name: str) -> str:
         return str(self.path / name)
 
 
-_ARCHIVED = (contract.MANIFEST_FILE, *KNOWN_FILES)
-
-
 @dataclass(frozen=True)
-class _File:
+class _Archive:
     path: Path
     sizes: dict[str, int]
 
     @staticmethod
-    def of(path: Path) -> _File:
-        return _File(path, stored_zip.entries(path, _ARCHIVED))
+    def of(path: Path) -> _Archive:
+        return _Archive(path, stored_zip.entries(path, _ARCHIVED))
 
     def size(self, name: str) -> int | None:
         return self.sizes.get(name)
@@ -245,6 +261,143 @@ class _File:
 
     def label(self, name: str) -> str:
         return f"{name} in {self.path}"
+
+
+def _store_of(place: Path) -> _Store:
+    """The files of a bundle as they lie there; nothing is checked but an archive's directory.
+
+    Raises:
+        BundleFormatError: there is nothing, or a file that is no bundle.
+        BundleIntegrityError: an archive is damaged.
+    """
+    try:
+        if place.is_dir():
+            return _Folder(place)
+        if place.is_file():
+            return _Archive.of(place)
+    except OSError as error:
+        raise BundleFormatError(f"{place} cannot be read: {error.strerror or error}") from error
+    raise BundleFormatError(
+        f"{place} does not exist: give a bundle folder, as written by salgan-edge export, a .salgan file, or {' or '.join(EMBEDDED)}"
+    )
+
+
+@dataclass(frozen=True)
+class FileState:
+    """One file, as it is and as the manifest says it is."""
+
+    name: str
+    content: bytes | None = field(default=None, repr=False)
+    """None where it was not to be kept, is missing or cannot be read."""
+    sha256: str | None = None
+    """Of the content; None where it was not read."""
+    record: FileRecord | None = None
+    """What the manifest says; None where it does not list the file or cannot be read."""
+    problem: str = ""
+    """What is wrong, in a few words; empty if nothing."""
+    error: BundleError | None = None
+    """What `Bundle.open` raises for it; None where the file does no harm."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything about a bundle that may be damaged."""
+
+    place: Path
+    """Folder, or ``.salgan`` file."""
+    manifest: Manifest | None
+    """None where it cannot be read."""
+    problem: str
+    """What is wrong with the manifest; empty if nothing."""
+    files: tuple[FileState, ...]
+    """Every file that the manifest lists or that lies there and may belong to a bundle."""
+
+    def read(self, name: str) -> bytes | None:
+        """Content of a file that the manifest lists, whether it is what the manifest says or not."""
+        return next((file.content for file in self.files if file.name == name and file.record), None)
+
+    def lists(self, name: str) -> bool:
+        """Whether the manifest lists a file."""
+        return self.manifest is not None and name in self.manifest.files
+
+
+def read_contents(place: Path) -> Contents:
+    """Read a bundle's files, damaged ones too, and note what is wrong with each.
+
+    Raises:
+        BundleFormatError: there is nothing that could be a bundle.
+        BundleIntegrityError: a ``.salgan`` file is damaged as a whole.
+    """
+    store = _store_of(place)
+    if store.size(contract.MANIFEST_FILE) is None:
+        raise _no_manifest(place)
+    manifest, problem = None, ""
+    try:
+        manifest = Manifest.from_json(_manifest_text(place, store))
+    except BundleError as error:
+        problem = str(error)
+    return Contents(place, manifest, problem, tuple(_states(store, manifest, KNOWN_FILES, damaged=True)))
+
+
+def _states(
+    store: _Store, manifest: Manifest | None, keep: Collection[str], *, damaged: bool = False
+) -> Iterator[FileState]:
+    """Every file that the manifest lists or that lies there and may belong to a bundle, one after the other."""
+    for name in KNOWN_FILES:
+        listed = manifest is not None and name in manifest.files
+        if listed or store.size(name) is not None:
+            yield _state(store, name, manifest, keep=name in keep, damaged=damaged)
+
+
+def _state(
+    store: _Store, name: str, manifest: Manifest | None, *, keep: bool, damaged: bool = False
+) -> FileState:
+    """Read a file and compare it with the manifest.
+
+    Args:
+        store: where it lies.
+        name: of the file.
+        manifest: None where it cannot be read, so that nothing is known to be wrong with a file.
+        keep: hold the content.
+        damaged: read the file even where its size is wrong or the manifest does not list it.
+    """
+    record = None if manifest is None else manifest.files.get(name)
+    label, size = store.label(name), store.size(name)
+    problem, error, advice = "", "", "copy or export the bundle again"
+    kind: type[BundleError] = BundleIntegrityError
+    if size is None:
+        problem, error = "missing", f"{label} is missing"
+    elif record is None and manifest is not None:
+        problem = f"{contract.MANIFEST_FILE} does not list it"
+        if isinstance(store, _Archive):
+            # A folder may hold more; a file that was packed by this package does not.
+            error = f"{store.path} holds {name}, which its {contract.MANIFEST_FILE} does not list"
+            kind, advice = BundleFormatError, _PACK
+    elif record is not None and size != record.bytes:
+        problem = f"{size} bytes, the manifest says {record.bytes}"
+        error = f"{label} has {problem}"
+    content = digest = None
+    if size is not None and (damaged or not problem):
+        try:
+            content, digest = _content(store, name, size, keep=keep)
+        except BundleError as failure:
+            return FileState(name, None, None, record, str(failure), failure)
+    if record is not None and digest is not None and not problem and digest != record.sha256:
+        problem = f"SHA-256 {digest[:16]}..., the manifest says {record.sha256[:16]}..."
+        error = f"{label} was changed (SHA-256 differs from the manifest)"
+    return FileState(name, content, digest, record, problem, kind(f"{error}: {advice}") if error else None)
+
+
+def _content(store: _Store, name: str, size: int, *, keep: bool) -> tuple[bytes | None, str]:
+    """A file's content, if that is kept, and its digest."""
+    with store.open(name) as file:
+        if keep:
+            content = file.read(size)
+            return content, hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+        return None, digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -272,32 +425,15 @@ class Bundle:
             BundleIntegrityError: a file is missing, truncated or changed.
         """
         place = bundle_place(place)
-        store = store_of(place)
+        store = _store_of(place)
         text = _manifest_text(place, store)
         bundle = Bundle(place, Manifest.from_json(text), text, store)
-        if isinstance(store, _File):
-            unlisted = sorted(set(store.sizes) - {contract.MANIFEST_FILE, *bundle.manifest.files})
-            if unlisted:
-                raise BundleFormatError(
-                    f"{place} holds {unlisted[0]}, which its {contract.MANIFEST_FILE} does not list: "
-                    "pack the bundle with salgan-edge bundle pack"
-                )
-        bundle.verify(keep)
+        for state in _states(store, bundle.manifest, keep):
+            if state.error is not None:
+                raise state.error
+            if state.content is not None:
+                bundle._kept[state.name] = state.content
         return bundle
-
-    def verify(self, keep: Collection[str] = ()) -> None:
-        """Compare every file that the manifest lists with what it says.
-
-        Args:
-            keep: files whose content is held until they are read.
-
-        Raises:
-            BundleIntegrityError: a file is missing, truncated or changed.
-        """
-        for name in self.manifest.files:
-            content = self._verified(name, hold=name in keep)
-            if content is not None:
-                self._kept[name] = content
 
     def has(self, name: str) -> bool:
         """Whether the bundle has a file: a constant of `contract`, such as `TEXT_ENCODER_FILE`."""
@@ -319,7 +455,10 @@ class Bundle:
             raise BundleFormatError(f"{self.place} has no {name}: export the bundle again")
         content = self._kept.pop(name, None)
         if content is None:
-            content = self._verified(name, hold=True)
+            state = _state(self._store, name, self.manifest, keep=True)
+            if state.error is not None:
+                raise state.error
+            content = state.content
             assert content is not None
         return content
 
@@ -337,71 +476,23 @@ class Bundle:
             raise BundleFormatError(f"{self.place} has no {name}: export the bundle again")
         return self._store.path / name
 
-    def _verified(self, name: str, *, hold: bool) -> bytes | None:
-        """The content of a file if `hold`; either way it is what the manifest says."""
-        record, label = self.manifest.files[name], self._store.label(name)
-        size = self._store.size(name)
-        if size is None:
-            raise BundleIntegrityError(f"{label} is missing: copy or export the bundle again")
-        if size != record.bytes:
-            raise BundleIntegrityError(
-                f"{label} has {size} bytes, the manifest says {record.bytes}: copy or export the bundle again"
-            )
-        content = None
-        try:
-            with self._store.open(name) as file:
-                if hold:
-                    content = file.read(size)
-                    found = hashlib.sha256(content).hexdigest()
-                else:
-                    found = _digest(file)
-        except OSError as error:
-            raise BundleIntegrityError(f"{label} cannot be read: {error.strerror or error}") from error
-        if found != record.sha256:
-            raise BundleIntegrityError(
-                f"{label} was changed (SHA-256 differs from the manifest): copy or export the bundle again"
-            )
-        return content
-
-
-def _digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def store_of(place: Path) -> _Store:
-    """The files of a bundle as they lie there; nothing is verified but an archive's directory.
-
-    Raises:
-        BundleFormatError: there is nothing, or a file that is no bundle.
-        BundleIntegrityError: an archive is damaged.
-    """
-    try:
-        if place.is_dir():
-            return _Folder(place)
-        if place.is_file():
-            return _File.of(place)
-    except OSError as error:
-        raise BundleFormatError(f"{place} cannot be read: {error.strerror or error}") from error
-    raise BundleFormatError(
-        f"{place} does not exist: give a bundle folder, as written by salgan-edge export, a .salgan file, or {' or '.join(EMBEDDED)}"
-    )
-
 
 def _manifest_text(place: Path, store: _Store) -> str:
     size = store.size(contract.MANIFEST_FILE)
     if size is None:
-        raise BundleFormatError(
-            f"{place} has no {contract.MANIFEST_FILE}: give a bundle, as written by salgan-edge export or bundle pack"
-        )
+        raise _no_manifest(place)
+    with store.open(contract.MANIFEST_FILE) as file:
+        content = file.read(size)
     try:
-        with store.open(contract.MANIFEST_FILE) as file:
-            content = file.read(size)
         return content.decode()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise BundleFormatError(f"{store.label(contract.MANIFEST_FILE)} cannot be read: {error}") from error
+
+
+def _no_manifest(place: Path) -> BundleFormatError:
+    return BundleFormatError(
+        f"{place} has no {contract.MANIFEST_FILE}: give a bundle, as written by salgan-edge export or bundle pack"
+    )
 
 
 def default_bundle() -> Path:

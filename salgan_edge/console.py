@@ -1,20 +1,34 @@
-"""What a command says on standard error while it works."""
+"""What a command says on standard error while it works, tables for people, and how a command is stopped."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
+import signal
+import sys
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import FrameType
 
     from salgan_edge.predictor import SaliencyPredictor
 
-__all__ = ["one_line_warnings", "show_log", "tell_placement"]
+    T = TypeVar("T")
+
+__all__ = [
+    "Stopped",
+    "one_line_warnings",
+    "progress",
+    "show_log",
+    "stoppable",
+    "tell_placement",
+    "text_table",
+]
 
 
 @contextlib.contextmanager
@@ -51,3 +65,70 @@ def show_log(*, debug: bool) -> None:
     if not any(isinstance(handler, _Lines) for handler in log.handlers):
         log.addHandler(_Lines())
         log.propagate = False
+
+
+def progress(items: Sequence[T], label: str) -> Iterable[T]:
+    """The items, with a progress bar on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    with typer.progressbar(items, label=label, file=sys.stderr) as bar:
+        yield from bar
+
+
+def text_table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[object]]) -> list[str]:
+    """A table as lines without colours or borders, its heading first.
+
+    Args:
+        columns: heading and least width of each column; the first column is set to the left, the others to the right.
+        rows: cells in the order of the columns; missing ones are empty.
+    """
+    from rich.console import Console  # noqa: PLC0415 - only commands that print tables need it
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    # A blank to the left keeps full columns apart; it is part of the width of all columns but the first, which has none.
+    table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False)
+    for number, (heading, width) in enumerate(columns):
+        if number:
+            table.add_column(Text(heading), justify="right", min_width=width - 1, no_wrap=True)
+        else:
+            table.add_column(Text(heading), min_width=width, no_wrap=True)
+    for row in rows:
+        # As Text, so that brackets and colons are no markup.
+        table.add_row(*(Text(str(cell)) for cell in row))
+    drawn = io.StringIO()
+    Console(file=drawn, width=10_000, color_system=None, force_terminal=False).print(table)
+    return [line.rstrip() for line in drawn.getvalue().splitlines()]
+
+
+class Stopped(BaseException):
+    """A signal ended the command; the shell expects 128 and its number as the exit code.
+
+    No KeyboardInterrupt, of which Typer makes the exit code 130, nor an Exception, which is handled.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        """Of the signal."""
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM and a terminal that is closed end the block as Ctrl-C does, so that what was begun is cleaned up."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
+    for number, handler in before.items():
+        # What is ignored stays so: nohup.
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

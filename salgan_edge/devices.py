@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from salgan_edge.errors import DeviceError
 
@@ -25,22 +25,27 @@ if TYPE_CHECKING:
 __all__ = [
     "CPU_PROVIDER",
     "DEVICES",
+    "DEVICE_NAMES",
     "REQUIREMENTS",
+    "SYSTEMS",
     "Device",
     "DeviceKind",
     "Execution",
     "cache_folder",
     "installed_packages",
     "loading_problem",
+    "packages_in",
     "parse_options",
     "repair",
 ]
 
-Device = Literal["auto", "cpu", "cuda", "tensorrt", "openvino", "coreml", "directml"]
+Device = str
+"""A name of `DEVICES`, or ``auto``. A name that is neither is refused when an `Execution` is made."""
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
-_NUMBERED = ("cuda", "tensorrt", "directml")
+SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
+"""Names of the systems that a device may be bound to, by ``sys.platform``."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +58,55 @@ class DeviceKind:
     """Distribution that brings the provider."""
     extra: str
     """Extra of salgan-edge that installs the distribution."""
+    requirement: str = ""
+    """What pip is told to install from anywhere; the distribution's name where empty."""
     beside: tuple[str, ...] = ()
     """Providers on the same hardware that take the operators which this one does not know."""
     library: str = ""
     """Stem of the shared library that onnxruntime loads for it; empty where it is built in."""
+    packaged: str = ""
+    """Python package of the libraries that this one needs in turn, where no loader searches it."""
     platform: str = ""
     """``sys.platform`` that it needs; empty for any."""
+    numbered: bool = False
+    """The provider's option ``device_id`` is a number."""
+    memory: str = ""
+    """onnxruntime's name of the device's memory, where inputs and outputs are kept there between runs."""
+    graph_option: str = ""
+    """The provider's option that captures a run as a CUDA graph."""
+    engine_cache: bool = False
+    """It builds engines for minutes, and takes the ``trt_`` options that say where they are kept."""
+    sequential: bool = False
+    """It needs operators run one after the other, and no planned memory."""
 
 
+_GPU = "onnxruntime-gpu[cuda,cudnn]"
+
+# The one place that names devices: a further row is in the API, the command line, `doctor` and the benchmark.
 DEVICES: dict[str, DeviceKind] = {
     "cpu": DeviceKind(CPU_PROVIDER, "onnxruntime", "cpu"),
-    "cuda": DeviceKind(CUDA_PROVIDER, "onnxruntime-gpu", "gpu", library="onnxruntime_providers_cuda"),
+    "cuda": DeviceKind(
+        CUDA_PROVIDER,
+        "onnxruntime-gpu",
+        "gpu",
+        _GPU,
+        library="onnxruntime_providers_cuda",
+        numbered=True,
+        memory="cuda",
+        graph_option="enable_cuda_graph",
+    ),
     "tensorrt": DeviceKind(
         "TensorrtExecutionProvider",
         "onnxruntime-gpu",
         "gpu",
+        _GPU,
         beside=(CUDA_PROVIDER,),
         library="onnxruntime_providers_tensorrt",
+        packaged="tensorrt_libs",
+        numbered=True,
+        memory="cuda",
+        graph_option="trt_cuda_graph_enable",
+        engine_cache=True,
     ),
     "openvino": DeviceKind(
         "OpenVINOExecutionProvider",
@@ -78,17 +115,21 @@ DEVICES: dict[str, DeviceKind] = {
         library="onnxruntime_providers_openvino",
     ),
     "coreml": DeviceKind("CoreMLExecutionProvider", "onnxruntime", "cpu", platform="darwin"),
-    "directml": DeviceKind("DmlExecutionProvider", "onnxruntime-directml", "directml", platform="win32"),
+    "directml": DeviceKind(
+        "DmlExecutionProvider",
+        "onnxruntime-directml",
+        "directml",
+        platform="win32",
+        numbered=True,
+        sequential=True,
+    ),
 }
 """Every device that can be asked for by name."""
 
+DEVICE_NAMES = ("auto", *DEVICES)
+"""What a user may ask for."""
 
-REQUIREMENTS = {
-    "cpu": "onnxruntime",
-    "gpu": "onnxruntime-gpu[cuda,cudnn]",
-    "openvino": "onnxruntime-openvino",
-    "directml": "onnxruntime-directml",
-}
+REQUIREMENTS = {kind.extra: kind.requirement or kind.package for kind in DEVICES.values()}
 """What each extra of salgan-edge brings, to be named where a command has to work from anywhere."""
 
 
@@ -116,10 +157,8 @@ class Execution:
             DeviceError: an unknown device, no threads, options of a provider without its device, or a GPU's
                 number that is none.
         """
-        if self.device not in get_args(Device):
-            raise DeviceError(
-                f"device {self.device!r} is unknown: {', '.join(get_args(Device))} were expected"
-            )
+        if self.device not in DEVICE_NAMES:
+            raise DeviceError(f"device {self.device!r} is unknown: {', '.join(DEVICE_NAMES)} were expected")
         if self.threads is not None and self.threads < 1:
             raise DeviceError(f"threads is {self.threads}: 1 or more were expected, or None for all allowed")
         if self.options and self.device in ("auto", "cpu"):
@@ -128,7 +167,11 @@ class Execution:
                 f"name the device too, such as {', '.join(name for name in DEVICES if name != 'cpu')}"
             )
         number = str(self.options.get("device_id", "0"))
-        if self.device in _NUMBERED and not (number.isascii() and number.isdecimal()):
+        if (
+            self.device != "auto"
+            and DEVICES[self.device].numbered
+            and not (number.isascii() and number.isdecimal())
+        ):
             raise DeviceError(f"device_id is {number!r}: the number of a device was expected, the first is 0")
 
 
@@ -157,12 +200,22 @@ def installed_packages() -> dict[str, str]:
 
     Packages that stand beside onnxruntime (onnxruntime-extensions, onnxruntime-genai) are none.
     """
+    return packages_in("onnxruntime", ("onnxruntime", "ort-"))
+
+
+def packages_in(folder: str, beginnings: tuple[str, ...]) -> dict[str, str]:
+    """Versions of the installed packages that have files in a folder, by name.
+
+    Args:
+        folder: of the Python package, such as ``cv2``.
+        beginnings: of the names of the packages that are asked.
+    """
     from importlib import metadata  # noqa: PLC0415 - 0.01 s that `--help` need not pay
 
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
         name, version = _name_and_version(distribution)
-        if (name == "onnxruntime" or name.startswith("onnxruntime-")) and _fills_onnxruntime(distribution):
+        if name.startswith(beginnings) and _fills(distribution, folder):
             # The first on the path is the one that is imported.
             found.setdefault(name, version)
     return dict(sorted(found.items()))
@@ -179,13 +232,13 @@ def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     return re.sub(r"[-_.]+", "-", str(name or "")).lower(), str(version or "of unknown version")
 
 
-def _fills_onnxruntime(distribution: Distribution) -> bool:
-    """Whether a package's files lie in the folder ``onnxruntime``; taken for granted without a list of them."""
+def _fills(distribution: Distribution, folder: str) -> bool:
+    """Whether a package's files lie in a folder; taken for granted without a list of them."""
     try:
         content = distribution.read_text("RECORD")
     except (OSError, UnicodeDecodeError):
         return True
-    return content is None or any(line.startswith("onnxruntime/") for line in content.splitlines())
+    return content is None or any(line.startswith(f"{folder}/") for line in content.splitlines())
 
 
 def repair(extra: str) -> str:
@@ -202,11 +255,9 @@ def cache_folder() -> Path:
     """Where things that can be made again are kept; ``SALGAN_EDGE_CACHE`` sets another place."""
     if named := os.environ.get("SALGAN_EDGE_CACHE"):
         return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "salgan-edge"
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/salgan-edge"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salgan-edge"
+    from platformdirs import user_cache_path  # noqa: PLC0415 - for TensorRT only
+
+    return user_cache_path("salgan-edge", appauthor=False, opinion=False)
 
 
 def loading_problem(device: str) -> str | None:
@@ -222,7 +273,7 @@ def loading_problem(device: str) -> str | None:
         return None
     folder = Path(next(iter(spec.submodule_search_locations))) / "capi"
     prefix, suffix = {"win32": ("", ".dll"), "darwin": ("lib", ".dylib")}.get(sys.platform, ("lib", ".so"))
-    _preload_tensorrt(device, suffix)
+    _preload(kind.packaged, suffix)
     for stem in ("onnxruntime_providers_shared", kind.library):
         library = folder / f"{prefix}{stem}{suffix}"
         if not library.is_file():
@@ -234,9 +285,9 @@ def loading_problem(device: str) -> str | None:
     return None
 
 
-def _preload_tensorrt(device: str, suffix: str) -> None:
-    """Load TensorRT from its pip package, whose folder no loader searches."""
-    spec = find_spec("tensorrt_libs") if device == "tensorrt" else None
+def _preload(package: str, suffix: str) -> None:
+    """Load TensorRT's libraries from their Python package, whose folder no loader searches."""
+    spec = find_spec(package) if package else None
     if spec is None or not spec.submodule_search_locations:
         return
     folder = Path(next(iter(spec.submodule_search_locations)))

@@ -1,9 +1,10 @@
-"""Files that are whole or not there: written beside their place and renamed into it."""
+"""Files that are whole or not there, written beside their place and renamed into it; and names for them."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import secrets
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["sha256", "writing"]
+__all__ = ["sha256", "slug", "writing"]
 
 _STEM = 50
 """Characters of a name that its temporary file keeps: file systems take 255 bytes in all."""
@@ -54,3 +55,12 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def slug(text: str | None, length: int = 40) -> str:
+    """A prompt as a part of a file name: letters and digits of any script, joined by dashes."""
+    if text is None:
+        return "free-viewing"
+    words = re.findall(r"\w+", text.lower())
+    joined = "-".join(words)[:length].strip("-")
+    return joined or "prompt"

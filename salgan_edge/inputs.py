@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from salgan_edge.errors import ImageError
 from salgan_edge.images import IMAGE_SUFFIXES
-from salgan_edge.sources.opening import is_video
+from salgan_edge.video.sources import is_video
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

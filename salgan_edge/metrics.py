@@ -5,23 +5,39 @@ metrics tell us about saliency models?", TPAMI 2019, except where a function nam
 
 A *saliency map* is non-negative float (h, w). A *fixation map* counts fixations per pixel, integer
 (h, w). Both maps of one call have the same shape.
+
+`METRICS` lists what an evaluation reports: a metric that gets a row there is in its tables, JSON and CSV.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     FloatMap = npt.NDArray[np.floating]
     CountMap = npt.NDArray[np.integer]
 
-__all__ = ["auc_judd", "cc", "guide", "information_gain", "kl_divergence", "nss", "shuffled_auc", "sim"]
+__all__ = [
+    "METRICS",
+    "Gaze",
+    "Metric",
+    "auc_judd",
+    "cc",
+    "guide",
+    "information_gain",
+    "kl_divergence",
+    "nss",
+    "shuffled_auc",
+    "sim",
+]
 
 _EPSILON = 1e-12
 _MACHINE_EPSILON = float(np.finfo(np.float64).eps)
@@ -167,3 +183,60 @@ def _area(positives: npt.NDArray[np.floating], negatives: npt.NDArray[np.floatin
     below = np.searchsorted(ordered, positives, side="left")
     not_above = np.searchsorted(ordered, positives, side="right")
     return float((below + not_above).sum() / (2 * positives.size * negatives.size))
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Where people looked in one photo, on one grid (h, w): what a prediction is scored against."""
+
+    human: FloatMap
+    """Human saliency map."""
+    fixations: CountMap
+    """Fixations of this photo; empty where only a map was published."""
+    others: CountMap
+    """Fixations of other photos; empty where there are none."""
+    baseline: FloatMap
+    """Saliency map without knowledge of the photo, such as the mean map."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as an evaluation reports it."""
+
+    score: Callable[[FloatMap, Gaze], float]
+    """Score of a prediction on the grid of the gaze."""
+    needs: tuple[str, ...] = ()
+    """Fields of `Gaze` that must hold a fixation."""
+    smaller_is_better: bool = False
+    note: str = ""
+    """A sentence below tables."""
+
+    def of(self, predicted: FloatMap, gaze: Gaze) -> float:
+        """The score, NaN where fixations that it needs are missing."""
+        if not all(np.any(getattr(gaze, name)) for name in self.needs):
+            return math.nan
+        return self.score(predicted, gaze)
+
+
+_UNIFORM_SHARE = 0.01
+"""Of the information gain that an evaluation reports."""
+
+METRICS = {
+    "CC": Metric(lambda predicted, gaze: cc(predicted, gaze.human)),
+    "SIM": Metric(lambda predicted, gaze: sim(predicted, gaze.human)),
+    "KL": Metric(lambda predicted, gaze: kl_divergence(predicted, gaze.human), smaller_is_better=True),
+    "NSS": Metric(lambda predicted, gaze: nss(predicted, gaze.fixations), needs=("fixations",)),
+    "AUC-Judd": Metric(lambda predicted, gaze: auc_judd(predicted, gaze.fixations), needs=("fixations",)),
+    "sAUC": Metric(
+        lambda predicted, gaze: shuffled_auc(predicted, gaze.fixations, gaze.others),
+        needs=("fixations", "others"),
+    ),
+    "IG": Metric(
+        lambda predicted, gaze: information_gain(
+            predicted, gaze.fixations, gaze.baseline, uniform=_UNIFORM_SHARE
+        ),
+        needs=("fixations",),
+        note="IG is in bits per fixation over the mean map.",
+    ),
+}
+"""Metrics by name, in the order of columns."""

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from salgan_edge.errors import OutputError
+from salgan_edge.files import slug
 from salgan_edge.images import IMAGE_SUFFIXES
-from salgan_edge.naming import slug
-from salgan_edge.sources.opening import VIDEO_SUFFIXES as _VIDEOS
-from salgan_edge.sources.opening import is_video
+from salgan_edge.video.sources import VIDEO_SUFFIXES, is_video
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +33,9 @@ class OutputNames:
     """
 
     def __init__(self, output: Path | None, files: Sequence[Path], texts: Sequence[str | None]) -> None:
-        from salgan_edge.recording import VIDEO_SUFFIXES  # noqa: PLC0415 - needs OpenCV
+        from salgan_edge.video.recording import RECORDING_SUFFIXES  # noqa: PLC0415 - needs OpenCV
 
-        kinds = {*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *_VIDEOS, ".npy"}
+        kinds = {*IMAGE_SUFFIXES, *RECORDING_SUFFIXES, *VIDEO_SUFFIXES, ".npy"}
         is_file = output is not None and output.suffix.lower() in kinds and not output.is_dir()
         if is_file and (len(files) > 1 or len(texts) > 1):
             raise OutputError(
@@ -46,9 +45,9 @@ class OutputNames:
             is_file
             and output is not None
             and output.suffix.lower()
-            not in (VIDEO_SUFFIXES if is_video(files[0]) else {*IMAGE_SUFFIXES, ".npy"})
+            not in (RECORDING_SUFFIXES if is_video(files[0]) else {*IMAGE_SUFFIXES, ".npy"})
         ):
-            wanted = ", ".join(sorted(VIDEO_SUFFIXES if is_video(files[0]) else {".jpg", ".npy", ".png"}))
+            wanted = ", ".join(sorted(RECORDING_SUFFIXES if is_video(files[0]) else {".jpg", ".npy", ".png"}))
             raise OutputError(f"{output} does not fit {files[0]}: one of {wanted} was expected")
         self._file = output if is_file else None
         self._folder = Path() if output is None or is_file else output

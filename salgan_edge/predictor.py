@@ -19,9 +19,9 @@ from salgan_edge.bundle import EMBEDDED, Bundle, bundle_place
 from salgan_edge.cpus import allowed_cpus
 from salgan_edge.devices import Device, Execution
 from salgan_edge.errors import BundleFormatError, ImageError, InputError, PromptError
-from salgan_edge.fit import fit
 from salgan_edge.images import load_image
 from salgan_edge.prompts import PromptPack
+from salgan_edge.resample import PREPARATION, fit
 from salgan_edge.result import SaliencyResult, TextEffect
 from salgan_edge.session import GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
@@ -103,6 +103,11 @@ class SaliencyPredictor:
 
     def _open(self) -> None:
         """Load the generator in this process; all else follows when it is needed."""
+        wanted = self.bundle.manifest.preparation
+        if wanted not in ("", PREPARATION):
+            raise BundleFormatError(
+                f"the bundle is for photos prepared by {wanted}, this salgan-edge has {PREPARATION}: pip install -U salgan-edge"
+            )
         self._process = os.getpid()
         self._lock = threading.RLock()
         """Of the vectors, and of what is loaded later."""

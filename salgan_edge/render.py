@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, cast
 import cv2
 import numpy as np
 
-from salgan_edge.enlarge import refine
 from salgan_edge.errors import InputError
+from salgan_edge.resample import refine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

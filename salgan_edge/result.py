@@ -98,8 +98,8 @@ class SaliencyResult:
     def from_grid(
         image: npt.NDArray[np.uint8], text: str | None, grid: npt.NDArray[np.float32]
     ) -> SaliencyResult:
-        """Enlarge the generator's grid (h, w) to the photo; see `salgan_edge.enlarge.enlarge`."""
-        from salgan_edge.enlarge import enlarge  # noqa: PLC0415 - keeps `import salgan_edge` light
+        """Enlarge the generator's grid (h, w) to the photo; see `salgan_edge.resample.enlarge`."""
+        from salgan_edge.resample import enlarge  # noqa: PLC0415 - keeps `import salgan_edge` light
 
         return SaliencyResult(enlarge(grid, image.shape[1], image.shape[0]), image, text)
 

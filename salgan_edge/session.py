@@ -1,4 +1,4 @@
-"""Execution of one graph. The only file that imports onnxruntime."""
+"""Execution of one graph: the only module on the way of a prediction that imports onnxruntime."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ import hashlib
 import io
 import json
 import logging
+import os
 import re
 import sys
 import tempfile
+import threading
 import warnings
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from salgan_edge.binding import BoundSession
+import numpy as np
+
 from salgan_edge.cpus import allowed_cpus
 from salgan_edge.devices import (
     CPU_PROVIDER,
     DEVICES,
+    SYSTEMS,
     Execution,
     cache_folder,
     installed_packages,
@@ -32,14 +36,14 @@ from salgan_edge.errors import BundleFormatError, DeviceError, MissingDependency
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    import numpy as np
     import numpy.typing as npt
 
-__all__ = ["DeviceWarning", "GraphSession", "NodeProviders"]
+__all__ = ["BoundSession", "DeviceWarning", "GraphSession", "NodeProviders", "load_onnxruntime"]
 
 _ASSIGNMENT = "get_provider_graph_assignment_info"  # since onnxruntime 1.24
-_ON_GPU = ("cuda", "tensorrt")
-# Where all else is on a GPU, onnxruntime leaves these on the CPU on purpose: they reckon with shapes.
+_KEPT_BUFFERS = 8
+_NO_GRAPH = "-1"  # onnxruntime's number for a run that captures and replays none
+# Where all else is on a GPU, onnxruntime leaves these on the CPU on purpose: they compute shapes.
 _SHAPE_OPERATORS = frozenset({"Concat", "Gather", "Shape", "Size", "Squeeze", "Unsqueeze"})
 _INFO, _WARNING, _FATAL = 1, 2, 4  # onnxruntime's levels of its log
 _OR_CPU = "; or use --device cpu"
@@ -73,7 +77,7 @@ _DEFAULT = Execution()
 class GraphSession:
     """A loaded graph on the device that it really runs on.
 
-    Runs may come from several threads at once on the CPU, not on other devices.
+    Runs may come from several threads; on the CPU they run at once.
 
     Args:
         graph: ONNX file, or its content.
@@ -99,7 +103,7 @@ class GraphSession:
         name: str | None = None,
     ) -> None:
         self._name = name or (graph.name if isinstance(graph, Path) else "the graph")
-        self._runtime = _onnxruntime()
+        self._runtime = load_onnxruntime()
         self.device: str = _choose(self._runtime, execution)
         """Where the graph runs: a name of `salgan_edge.devices.DEVICES`."""
         on_cpu = self.device == "cpu"
@@ -197,12 +201,12 @@ class GraphSession:
         if execution.strict and self.device != "cpu":
             self._check_strict()
         self._bound: BoundSession | None = None
-        if self.device in _ON_GPU:
+        if kind.memory:
             capture = execution.cuda_graph and self._all_on_device()
             if capture:
                 self._session = self._create(graph, execution, capture=True)
             number = int(execution.options.get("device_id", "0"))
-            self._bound = BoundSession(self._runtime, self._session, "cuda", number, capture=capture)
+            self._bound = BoundSession(self._runtime, self._session, kind.memory, number, capture=capture)
         if self.device == "cpu":
             # onnxruntime would hold the content for a change of providers, which the CPU never needs.
             self._session._model_bytes = None  # noqa: SLF001
@@ -210,7 +214,8 @@ class GraphSession:
     def _create(self, graph: Path | bytes, execution: Execution, *, capture: bool) -> Any:
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = execution.threads or allowed_cpus()
-        debug = _log.isEnabledFor(logging.DEBUG)
+        # Of this package alone: a host that logs everything does not want the hundreds of lines of onnxruntime.
+        debug = logging.getLogger("salgan_edge").level == logging.DEBUG
         # Errors come as exceptions; all else is noise to a user. --debug of the command line shows it.
         options.log_severity_level = _INFO if debug else _FATAL
         if not execution.spinning:
@@ -221,8 +226,8 @@ class GraphSession:
             # Without a record of the operators, onnxruntime itself must refuse.
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             providers = [entry for entry in providers if entry[0] != CPU_PROVIDER]
-        if self.device == "directml":
-            # onnxruntime's documentation of this provider asks for both.
+        if DEVICES[self.device].sequential:
+            # onnxruntime's documentation of DirectML asks for both.
             options.enable_mem_pattern = False
             options.execution_mode = self._runtime.ExecutionMode.ORT_SEQUENTIAL
         content = str(graph) if isinstance(graph, Path) else graph
@@ -259,7 +264,7 @@ class GraphSession:
         return self._records and not self._elsewhere((DEVICES[self.device].provider,))
 
     def _elsewhere(self, allowed: Collection[str]) -> dict[str, dict[str, int]]:
-        """Operators of each other provider than those allowed that do more than reckon with shapes."""
+        """Operators of each other provider than those allowed that do more than compute shapes."""
         found = {
             provider: {name: count for name, count in operators.items() if name not in _SHAPE_OPERATORS}
             for provider, operators in self._recorded().operators.items()
@@ -287,6 +292,91 @@ class GraphSession:
             )
 
 
+class _Buffers(NamedTuple):
+    """What one set of shapes is bound to."""
+
+    binding: Any
+    inputs: dict[str, Any]
+    output: Any
+    options: Any
+
+
+class BoundSession:
+    """Runs a session with fixed input and output buffers for each set of input shapes.
+
+    A run then allocates nothing on the device and copies each input and the output once. Buffers of
+    the last eight sets of shapes are kept. The first eight are captured, if any: onnxruntime keeps each
+    graph with its memory as long as the session.
+
+    Args:
+        runtime: the onnxruntime module.
+        session: an ``InferenceSession``.
+        place: onnxruntime's name of the memory: ``cuda``, or ``cpu``.
+        number: which of the devices.
+        capture: the session was made with ``enable_cuda_graph``: each set of shapes gets a graph of its own.
+    """
+
+    def __init__(
+        self, runtime: Any, session: Any, place: str, number: int = 0, *, capture: bool = False
+    ) -> None:
+        self._runtime = runtime
+        self._session = session
+        self._place = (place, number)
+        self._capture = capture
+        self._buffers: OrderedDict[tuple[Any, ...], _Buffers] = OrderedDict()
+        self._graphs = 0
+        self._turn = threading.Lock()
+
+    def run(self, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        """Value of `output` for the inputs; the array is the caller's. One thread at a time has the buffers."""
+        with self._turn:
+            return self._run(output, inputs)
+
+    def _run(self, output: str, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        key = (output, *((name, array.shape, array.dtype.str) for name, array in arrays.items()))
+        if key not in self._buffers:
+            self._buffers[key] = self._bind(output, arrays)
+            while len(self._buffers) > _KEPT_BUFFERS:
+                self._buffers.popitem(last=False)
+        self._buffers.move_to_end(key)
+        buffers = self._buffers[key]
+        for name, array in arrays.items():
+            buffers.inputs[name].update_inplace(array)
+        self._session.run_with_iobinding(buffers.binding, buffers.options)
+        # A copy: on the CPU, numpy() is the buffer itself, which the next run overwrites.
+        return np.array(buffers.output.numpy())
+
+    def _bind(self, output: str, arrays: Mapping[str, npt.NDArray[Any]]) -> _Buffers:
+        value = self._runtime.OrtValue
+        # Copies: on the CPU, the buffer is the array itself, and the caller's must not be overwritten.
+        inputs = {
+            name: value.ortvalue_from_numpy(array.copy(), *self._place) for name, array in arrays.items()
+        }
+        # The first run tells the output's shape.
+        probe = self._session.io_binding()
+        for name, buffer in inputs.items():
+            probe.bind_ortvalue_input(name, buffer)
+        probe.bind_output(output, *self._place)
+        self._session.run_with_iobinding(probe, self._options(_NO_GRAPH))
+        found = probe.get_outputs()[0]
+        result = value.ortvalue_from_shape_and_type(found.shape(), np.float32, *self._place)
+        binding = self._session.io_binding()
+        for name, buffer in inputs.items():
+            binding.bind_ortvalue_input(name, buffer)
+        binding.bind_ortvalue_output(output, result)
+        self._graphs += 1
+        graph = str(self._graphs) if self._graphs <= _KEPT_BUFFERS else _NO_GRAPH
+        return _Buffers(binding, inputs, result, self._options(graph))
+
+    def _options(self, graph: str) -> Any:
+        """Run options."""
+        options = self._runtime.RunOptions()
+        if self._capture:
+            options.add_run_config_entry("gpu_graph_id", graph)
+        return options
+
+
 def _counted(source: str, pairs: list[tuple[str, str]]) -> NodeProviders:
     """Count pairs of provider and operator type."""
     count = Counter(provider for provider, _ in pairs)
@@ -311,7 +401,15 @@ def _trace(runtime: Any, options: Any) -> tempfile.TemporaryDirectory[str] | Non
     return folder
 
 
-def _onnxruntime() -> Any:
+def load_onnxruntime() -> Any:
+    """The onnxruntime module, imported with its telemetry off unless the environment says otherwise.
+
+    With telemetry it keeps an identifier and a queue of events in the home folder, and sends them.
+
+    Raises:
+        MissingDependencyError: no onnxruntime package is installed, or it is broken.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415 - 0.1 s that `--help` need not pay
     except ImportError as error:
@@ -368,8 +466,7 @@ def _check_listed(device: str, available: list[str]) -> None:
     if kind.provider in available:
         return
     if kind.platform not in ("", sys.platform):
-        system = {"darwin": "macOS", "win32": "Windows"}[kind.platform]
-        raise DeviceError(f"{device} is only there on {system}; use --device cpu")
+        raise DeviceError(f"{device} is only there on {SYSTEMS[kind.platform]}; use --device cpu")
     several = " (several overwrite each other)" if len(installed_packages()) > 1 else ""
     raise DeviceError(
         f"{device} was asked for, but the installed onnxruntime ({_packages()}){several} has no {kind.provider}: "
@@ -415,11 +512,11 @@ def _providers(
         return [(CPU_PROVIDER, {})]
     kind = DEVICES[device]
     options = dict(execution.options)
-    if device == "tensorrt" and not any(key.startswith("trt_engine_cache") for key in options):
+    if kind.engine_cache and not any(key.startswith("trt_engine_cache") for key in options):
         # With `capture`, the session is made a second time.
         options = {**_engine_cache(graph, name, quiet=capture), **options}
     if capture:
-        options["trt_cuda_graph_enable" if device == "tensorrt" else "enable_cuda_graph"] = "1"
+        options[kind.graph_option] = "1"
     number = {key: value for key, value in options.items() if key == "device_id"}
     return [(kind.provider, options), *((other, number) for other in kind.beside), (CPU_PROVIDER, {})]
 

@@ -1,11 +1,10 @@
-"""Time of several things, measured in turn, so that a busy machine slows all alike; and their ratios.
+"""Times of several subjects, measured in turn so that a busy machine slows all of them alike, and ratios of times.
 
-Subjects alternate in blocks, not one by one: onnxruntime's worker threads spin for a while after a
-run, and would take a core from the subject that is timed next. Each block begins with a pause, in which
-they fall asleep, and runs that are not counted: after the pause, the first few are slower.
+Subjects alternate in blocks, not run by run: onnxruntime's worker threads spin for a while after a run and would take a core from
+the next subject. Each block begins with a pause, in which they stop, and with warm-up runs that are not counted.
 
-For other modules: `interleave` gives a `Stats` for each subject, whose `blocks` are the raw samples.
-`ratio_interval(a.blocks, b.blocks)` takes those of one call, where block n of both lies close in time. `random_photo` and `random_texts` are what to time a generator on.
+`interleave` returns a `Stats` for each subject; its `blocks` are the raw samples. `ratio_interval(a.blocks, b.blocks)` compares two
+subjects of one call. `random_photo` and `random_texts` are fixed inputs of a generator.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ if TYPE_CHECKING:
 __all__ = ["Ratio", "Stats", "interleave", "random_photo", "random_texts", "ratio_interval"]
 
 _PAUSE = 0.05
-"""Seconds after which idle threads of the other subject have stopped spinning."""
+"""Seconds; idle threads of the previous subject have then stopped spinning."""
 _WARM = 0.015
-"""Seconds of runs after the pause that are not counted; one run at least."""
+"""Seconds of warm-up runs after the pause; at least one run."""
 _LEAST_BLOCK = 0.01
-"""Seconds of one block at least, unless it has `_MOST_RUNS`: a run of microseconds is repeated often."""
+"""Least seconds of a block, so that a run of microseconds is repeated often; `_MOST_RUNS` end it earlier."""
 _MOST_BLOCK = 0.5
 """Seconds after which a block ends, however few runs it has."""
 _MOST_RUNS = 200
 _DRAWN = 40
-"""Runs that are drawn from each block for one bootstrap sample, at most."""
+"""Most runs that are drawn from each block for one bootstrap sample."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +49,15 @@ class Stats:
     p99_ms: float
     mean_ms: float
     mad_ms: float
-    """Median absolute deviation from the median: the spread, which a few outliers do not change."""
+    """Median absolute deviation from the median, a measure of spread that a few outliers do not change."""
     least_ms: float
     most_ms: float
     cpu_ms: float | None
-    """CPU time of all threads of this process; None where it was not taken."""
+    """CPU time of all threads of this process for one run; None where it was not measured."""
     per_second: float
-    """Runs a second, pauses not counted."""
+    """Runs per second, pauses excluded."""
     blocks: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
-    """The samples in milliseconds, as they were taken: runs that lie close in time are one block."""
+    """The samples in milliseconds, in blocks of consecutive runs."""
 
     @staticmethod
     def of(blocks: Blocks, cpu_ms: float | None = None) -> Stats:
@@ -125,22 +124,22 @@ def interleave(
 ) -> dict[str, Stats]:
     """Run subjects in turn, a block of runs each, until each has enough of them.
 
-    All take part in every round until the last is done, so that all have as many blocks. Garbage is
-    collected before a block and not within it.
+    Every subject takes part in every round until the last one is done, so that all have the same number of blocks. Garbage is
+    collected before a block and never within it.
 
     Args:
         subjects: what to time, by name.
         warmup: runs of each before anything is counted.
-        min_runs: a subject is done when it has so many,
-        min_seconds: or when its measured runs have taken so long;
-        min_blocks: but not before it has so many blocks, without which there is no telling how it varies.
-        max_seconds: no round begins after this time, though subjects be not done.
-        block: runs in a block; more where they are over in a moment, fewer where they take long.
+        min_runs: a subject is done when it has this many runs,
+        min_seconds: or when its measured runs have taken this long;
+        min_blocks: but not before it has this many blocks, which the intervals need.
+        max_seconds: no round begins after this time, even if subjects are not done.
+        block: runs in a block; more if they are short, fewer if they are long.
         pause: seconds before each block.
-        clock: seconds that pass.
-        cpu_clock: seconds of CPU time of this process.
-        sleep: waits for some seconds.
-        progress: told the share that is done, 0..1, before each round.
+        clock: wall clock in seconds.
+        cpu_clock: CPU time of this process in seconds.
+        sleep: waits for a number of seconds.
+        progress: called before each round with the share that is done, 0..1.
 
     Returns:
         Figures of each subject, with its samples, in the order given.
@@ -177,7 +176,7 @@ def interleave(
             cpu[name] += used
             spent[name] += sum(times)
             runs[name] += len(times)
-        # The other way round, so that nobody always follows the same other.
+        # Reversed, so that no subject always follows the same other one.
         order.reverse()
     return {name: Stats.of(samples[name], 1000 * cpu[name] / max(1, runs[name])) for name in subjects}
 
@@ -210,7 +209,7 @@ def _block(
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
     enabled = gc.isenabled()
-    # What was made lately: to look through everything takes long where much is loaded.
+    # Young objects only: a full collection takes long where much is loaded.
     gc.collect(1)
     gc.disable()
     try:
@@ -225,17 +224,16 @@ def ratio_interval(
 ) -> Ratio:
     """How many times as long `a` takes as `b`, with a bootstrap interval.
 
-    Paired, it is the median over the pairs of blocks of the ratio of their medians. A machine whose speed
-    jumps, as a virtual one's does where neighbours come and go, slows both of a pair; the ratio of the
-    medians of all samples would depend on how many blocks of each met which speed. Apart, it is that ratio.
-    For the interval, blocks are drawn with replacement, in pairs or not, and then runs within each.
+    Paired: the median over pairs of blocks of the ratio of their medians. A machine whose speed jumps, as a virtual one's does, slows both
+    blocks of a pair, whereas the ratio of the medians of all samples would depend on how many blocks of each ran at which speed.
+    Unpaired: the ratio of those medians. For the interval, blocks are drawn with replacement, in pairs or not, and then runs within each.
 
     Args:
         a: samples of one subject, in blocks; any unit.
         b: of the other.
-        paired: block n of both was taken at about the same time; where there are more of one, its last
-            are left out. False for samples of two runs.
-        level: of confidence.
+        paired: block n of both was taken at about the same time; surplus blocks at the end are left out. False for samples of two
+            separate measurements.
+        level: confidence level.
         resamples: bootstrap samples.
         seed: of the random numbers.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+# For tests that import onnxruntime themselves; the package does it where it imports it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @pytest.fixture(scope="session")
@@ -174,6 +178,43 @@ def random_generator(size=64, dimension=512, fusion="inner+film"):
             model.film[2].weight.normal_(std=0.1)
         model.head.weight.normal_(std=0.3)
     return model.eval()
+
+
+def eyed_generator(*, eyes="lite0", fine_keys=True):
+    """A generator whose every part shows in the output, the second backbone's too."""
+    import torch
+    from salgan_edge.train.networks.edge import EdgeGenerator
+
+    source = random_generator()
+    model = EdgeGenerator(64, eyes=eyes, fine_keys=fine_keys)
+    model.load_state_dict(source.state_dict(), strict=False)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("eyes.") and name.endswith("weight"):
+                torch.nn.init.kaiming_normal_(parameter)
+            elif name.startswith(("eye_laterals", "eye_relevance", "fine_asked")):
+                parameter.normal_(std=0.2)
+            if name.startswith(("eyes.", "eye_query.")):
+                # In half precision, as weights of the second backbone are.
+                parameter.copy_(parameter.half())
+    return model.eval()
+
+
+def photo(batch=1):
+    """Photos of noise (batch, 70, 90, 3)."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch, 70, 90, 3), dtype=torch.uint8, generator=generator)
+
+
+def texts(batch=1, prompts=3):
+    """Text vectors (batch, prompts, 512); the second of the first photo is no text."""
+    import torch
+
+    vectors = torch.randn(batch, prompts, 512, generator=torch.Generator().manual_seed(1))
+    vectors[0, 1] = 0
+    return torch.nn.functional.normalize(vectors, dim=-1)
 
 
 @pytest.fixture(scope="session")

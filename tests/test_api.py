@@ -386,3 +386,39 @@ heavy = {"numpy", "cv2", "onnxruntime", "torch", "typer"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "salgan_edge", "predict", str(PHOTO), "a spoon"],
+        ["-m", "salgan_edge", "doctor", "--no-cameras", "--device", "cpu"],
+        [
+            "-c",
+            f"from salgan_edge import SaliencyPredictor; SaliencyPredictor.load().predict({str(PHOTO)!r}, 'a cup')",
+        ],
+    ],
+    ids=["predict", "doctor", "api"],
+)
+@pytest.mark.parametrize("writable", [True, False])
+def test_nothing_is_written_into_the_home_folder(tmp_path, command, writable):
+    """onnxruntime's telemetry would leave an identifier there, and send events."""
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    place = home if writable else Path("/proc/nowhere")
+    ours = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    # Where this package is, whichever folder the process runs in; coverage and bytecode stay out of the way.
+    environment |= {"HOME": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=work,
+        env=environment,
+        timeout=300,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []

@@ -6,13 +6,14 @@ import csv
 import dataclasses
 import json
 import math
+import subprocess
 import sys
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from salgan_edge.benchmarks import cold, live, record, soak
+from salgan_edge.benchmarks import cold, live, record, settings, soak
 from salgan_edge.benchmarks import compare as comparing
 from salgan_edge.benchmarks.harness import expected_seconds
 from salgan_edge.benchmarks.peers import Peer
@@ -39,7 +40,8 @@ from salgan_edge.benchmarks.settings import (
 )
 
 from salgan_edge.bundle import Bundle, default_bundle
-from salgan_edge.errors import InputError
+from salgan_edge.devices import Execution
+from salgan_edge.errors import InputError, SalganEdgeError
 from salgan_edge.timing import Stats, ratio_interval
 from tools.record import SCHEMA, problems
 
@@ -349,8 +351,6 @@ def test_what_options_mean():
 
 
 def test_threads_by_default(monkeypatch):
-    from salgan_edge.benchmarks import settings
-
     found = {}
     for allowed in (1, 2, 3, 4, 6):
         monkeypatch.setattr(settings, "allowed_cpus", lambda allowed=allowed: allowed)
@@ -378,8 +378,6 @@ def test_groups_that_apply():
 @pytest.fixture
 def hurry(monkeypatch):
     """``--quick`` quicker still: what is measured matters here, not how well."""
-    from salgan_edge.benchmarks import settings
-
     monkeypatch.setattr(settings, "QUICK", settings.Effort(2, 0.5, 1, 20.0, 0.0, 1))
 
 
@@ -412,10 +410,8 @@ def test_timed_groups_of_a_bundle(run, tiny_bundle, tmp_path):
     assert three.values["maps_per_second"] == pytest.approx(3 * three.stats.per_second, rel=1e-3)
     assert set(three.ratios) == {"predict, prompts 1"}
     assert [row.parameters["batch"] for row in rows["batch"]] == [1, 4]
-    assert {(row.parameters["width"], row.parameters["height"]) for row in rows["frame"]} == {
-        (96, 64),
-        (200, 300),
-    }
+    sizes = {(row.parameters["width"], row.parameters["height"]) for row in rows["frame"]}
+    assert sizes == {(96, 64), (200, 300)}
     assert {row.parameters["bundle"] for row in rows["precision"]} == {0, 1}
     assert [bundle["name"] for bundle in record.bundles] == ["tiny", "clip-salgan-edge"]
     assert record.settings["threads"] == [1]
@@ -445,8 +441,6 @@ def test_fresh_processes_are_measured(run, tiny_bundle, tmp_path):
 
 def test_memory_is_that_of_the_command_alone(capfd):
     """A parent that has much memory must not show in its child's peak."""
-    import subprocess
-
     held = np.ones(400_000_000, np.uint8)
     code = "import sys; x = bytearray(b'1') * 60_000_000"
     command = [sys.executable, "-m", "salgan_edge.benchmarks.cold", "launch", sys.executable, "-c", code]
@@ -464,15 +458,8 @@ def test_a_bundle_without_text_encoder_is_measured_without_text(run, tiny_bundle
     code, _, err = run("bundle", "pack", tiny_bundle, "bare.salgan", "--without-text-encoder")
     assert code == 0, err
     record = measured(
-        run,
-        "bare.salgan",
-        "--quick",
-        "--only=stage",
-        "--only=end_to_end",
-        "--only=load",
-        "--threads=1",
-        "--frames=96x64",
-    )
+        run, "bare.salgan", "--quick", "--only=stage", "--only=end_to_end", "--only=load", "--threads=1", "--frames=96x64"
+    )  # fmt: skip
     names = {row.name for row in record.rows}
     assert {"generator", "predict", "salgan-edge predict"} <= names
     assert not any("text" in name or "token" in name for name in names)
@@ -495,9 +482,13 @@ def test_text_and_pictures_of_the_command(run, tiny_bundle, tmp_path):
 
 @pytest.mark.usefixtures("hurry")
 def test_devices_that_work_are_found(run, tiny_bundle):
-    record = measured(run, tiny_bundle, "--quick", "--only=device", "--devices=auto", "--frames=96x64")
+    common = (run, tiny_bundle, "--quick", "--only=device", "--frames=96x64")
+    record = measured(*common, "--devices=auto")
     assert "cpu" in record.settings["devices"]
     assert {row.parameters["device"] for row in record.rows} == set(record.settings["devices"])
+    # Two names of one device are one row each.
+    named = measured(*common, "--device=cpu", "--device=auto")
+    assert len({(row.name, row.parameters["device"]) for row in named.rows}) == len(named.rows) >= 3
 
 
 def test_comparison_of_two_files(run, tmp_path):
@@ -553,6 +544,7 @@ def test_a_soak_tells_growth_after_the_warm_minute():
         (["--device", "directml"], 1, "directml"),
         (["--soak", "1s"], 2, "two seconds or more"),
         (["--soak", "5s", "--only", "load"], 2, "does not go with --only"),
+        (["default", "small", "--soak", "5s"], 2, "it takes one bundle"),
         (["--compare", "a.json", "b.json"], 1, "cannot read a.json"),
         (["--compare", "a.json", "b.json", "--soak", "5s"], 2, "does not go with --soak"),
         (["--output", "."], 1, "is a folder"),
@@ -577,9 +569,6 @@ def test_pictures_without_matplotlib_hint_at_the_extra(run, monkeypatch):
 
 
 def test_a_fresh_process_that_fails_is_one_line(tiny_bundle):
-    from salgan_edge.devices import Execution
-    from salgan_edge.errors import SalganEdgeError
-
     with pytest.raises(SalganEdgeError, match="directml"):
         cold.load_rows(tiny_bundle, Execution("directml"), 1, {})
     with pytest.raises(SalganEdgeError, match=r"could not be measured: .*directml"):
@@ -588,8 +577,6 @@ def test_a_fresh_process_that_fails_is_one_line(tiny_bundle):
 
 def test_nothing_heavy_is_needed():
     """Neither PyTorch nor onnx nor matplotlib, from import to table."""
-    import subprocess
-
     code = (
         "import sys\n"
         "for name in ('torch', 'onnx', 'matplotlib', 'transformers', 'scipy'): sys.modules[name] = None\n"

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from salgan_edge import SaliencyPredictor
-from salgan_edge.bundle import BUNDLE_FILES, EMBEDDED, Bundle, Manifest, bundle_place, default_bundle
+from salgan_edge.bundle import (
+    BUNDLE_FILES,
+    EMBEDDED,
+    Bundle,
+    Manifest,
+    bundle_place,
+    default_bundle,
+    read_contents,
+)
 from salgan_edge.errors import BundleError, BundleFormatError, BundleIntegrityError
 
 
@@ -40,33 +48,44 @@ def test_manifest_survives_writing_and_reading():
 
 
 @pytest.mark.parametrize("name", BUNDLE_FILES)
-def test_changed_byte(copy, name):
-    data = bytearray((copy / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (copy / name).write_bytes(data)
-    with pytest.raises(BundleIntegrityError, match=f"{name} was changed"):
-        SaliencyPredictor.load(copy)
+def test_file_that_is_not_what_the_manifest_says(copy, name):
+    whole = (copy / name).read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 2] ^= 1
+    size = f"{len(whole) - 100} bytes, the manifest says {len(whole)}"
+    for data, message in (
+        (bytes(changed), f"{name} was changed"),
+        (whole[:-100], size),
+        (None, f"{name} is missing"),
+    ):
+        (copy / name).unlink(missing_ok=True)
+        if data is not None:
+            (copy / name).write_bytes(data)
+        with pytest.raises(BundleIntegrityError, match=message):
+            SaliencyPredictor.load(copy)
 
 
-@pytest.mark.parametrize("name", BUNDLE_FILES)
-def test_truncated(copy, name):
-    data = (copy / name).read_bytes()
-    (copy / name).write_bytes(data[:-100])
-    with pytest.raises(BundleIntegrityError, match=f"{len(data) - 100} bytes, the manifest says {len(data)}"):
-        SaliencyPredictor.load(copy)
+def test_open_raises_the_first_finding_and_verify_lists_all(copy):
+    (copy / "generator.onnx").write_bytes(b"short")
+    (copy / "tokenizer.json").unlink()
+    found = read_contents(copy)
+    wrong = {file.name: file.problem for file in found.files if file.problem}
+    size = Manifest.from_json((copy / "bundle.json").read_text()).files["generator.onnx"].bytes
+    assert wrong == {"generator.onnx": f"5 bytes, the manifest says {size}", "tokenizer.json": "missing"}
+    # What lies there can be looked at all the same.
+    assert found.read("generator.onnx") == b"short"
+    with pytest.raises(BundleIntegrityError, match=r"generator\.onnx has 5 bytes, the manifest says"):
+        Bundle.open(copy)
 
 
-@pytest.mark.parametrize("name", BUNDLE_FILES)
-def test_missing_file(copy, name):
-    (copy / name).unlink()
-    with pytest.raises(BundleIntegrityError, match=f"{name} is missing"):
-        SaliencyPredictor.load(copy)
-
-
-def test_unlisted_file(copy):
-    change_manifest(copy, files={})
-    with pytest.raises(BundleIntegrityError, match="does not list"):
-        SaliencyPredictor.load(copy)
+def test_more_files_in_a_folder_do_no_harm(copy):
+    listed = json.loads((copy / "bundle.json").read_text())["files"]
+    change_manifest(copy, files={name: listed[name] for name in BUNDLE_FILES})
+    (copy / "notes.txt").touch()
+    (copy / "report.md").write_text("of another bundle")
+    assert not Bundle.open(copy).has("report.md")
+    (state,) = [file for file in read_contents(copy).files if file.name == "report.md"]
+    assert (state.problem, state.record) == ("bundle.json does not list it", None)
 
 
 @pytest.mark.parametrize("what", ["format", "contract"])

@@ -14,9 +14,9 @@ import pytest
 
 from salgan_edge import cli, samples
 from salgan_edge.errors import ImageError
+from salgan_edge.files import slug
 from salgan_edge.images import read_image
 from salgan_edge.inputs import expand_images, split_arguments
-from salgan_edge.naming import slug
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -14,10 +13,11 @@ torch = pytest.importorskip("torch")
 
 from conftest import ROOT  # noqa: E402
 from salgan_edge.train import distill as distillation  # noqa: E402
+from salgan_edge.train.config import DistillConfig  # noqa: E402
 from salgan_edge.train.data import lessons, phrases, text_vectors  # noqa: E402
-from salgan_edge.train.data.clip_teacher import ClipTeacher  # noqa: E402
-from salgan_edge.train.data.distill_texts import DistillTexts, merged_from, split_tokens  # noqa: E402
-from salgan_edge.train.data.sentence_teacher import (  # noqa: E402
+from salgan_edge.train.data.lessons import DistillTexts, merged_from, split_tokens  # noqa: E402
+from salgan_edge.train.data.text_teachers import (  # noqa: E402
+    ClipTeacher,
     SentenceTeacher,
     WordingSteps,
     sentence_features,
@@ -28,16 +28,14 @@ from salgan_edge.train.distill import (  # noqa: E402
     agreement,
     distill,
     distillation_loss,
-    encode_texts,
 )
-from salgan_edge.train.distill_config import DistillConfig  # noqa: E402
 from salgan_edge.train.networks.text_encoder import (  # noqa: E402
     compact_text_encoder,
+    encode_texts,
     round_rows_to_bytes,
     save_text_encoder,
 )
 
-from salgan_edge import cli  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError  # noqa: E402
 from salgan_edge.gaze.folder import GazeFolder  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
@@ -487,23 +485,18 @@ def test_sentence_model_from_a_folder(tiny_sentence_model, tmp_path):
 
 
 def test_command_with_a_sentence_model(
-    gaze_data, tiny_sentence_model, tiny_text_encoder, tmp_path, monkeypatch, capsys
+    gaze_data, tiny_sentence_model, tiny_text_encoder, tmp_path, monkeypatch, run
 ):
     (tmp_path / "texts.txt").write_text("a purple kite over the sea\n")
-    monkeypatch.setattr(
-        sys, "argv", [
-            "salgan-edge", "distill", "--data", str(gaze_data), "--output", str(tmp_path / "run"),
-            "--sentence-model", str(tiny_sentence_model), "--texts", str(tmp_path / "texts.txt"),
-            "--tokenizer", str(tiny_text_encoder / "tokenizer.json"), "--epochs", "1", "--width", "8",
-            "--layers", "1", "--held-out", "0", "--batch-size", "4096",
-        ],
-    )  # fmt: skip
     # As many phrases as are made of the real names would take a minute.
     monkeypatch.setattr(lessons, "_phrases", lambda *_: ["two red kites"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0
-    assert "text_encoder: held-out vectors, none" in capsys.readouterr().out
+    code, told, _ = run(
+        "distill", "--data", gaze_data, "--output", tmp_path / "run", "--sentence-model", tiny_sentence_model,
+        "--texts", tmp_path / "texts.txt", "--tokenizer", tiny_text_encoder / "tokenizer.json", "--epochs", 1,
+        "--width", 8, "--layers", 1, "--held-out", 0, "--batch-size", 4096,
+    )  # fmt: skip
+    assert code == 0
+    assert "text_encoder: held-out vectors, none" in told
     made = lessons.Lessons.load(tmp_path / "run" / "lessons.npz")
     assert {"a purple kite over the sea", "two red kites", "lamp"} <= set(made.others.texts)
     assert not made.held_out.any()
@@ -552,20 +545,16 @@ def test_teacher_keeps_its_vectors(tiny_teacher, tmp_path):
         ClipTeacher(str(tiny_teacher), tmp_path, lambda *_: None)
 
 
-def test_teacher_that_cannot_be_had(gaze_data, monkeypatch, capsys, tmp_path):
+def test_teacher_that_cannot_be_had(gaze_data, monkeypatch, run, tmp_path):
     # The environment variable of the same name is read when the package is imported.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    arguments = [
-        "distill", "--data", str(gaze_data), "--output", str(tmp_path / "run"), "--teacher", "nobody/no-model",
-    ]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["salgan-edge", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert len(lines) == 1
-    assert lines[0].startswith("error: cannot load the text encoder nobody/no-model")
-    assert lines[0].endswith("Offline, pass the path of a local folder with --teacher")
+    code, _, errors = run(
+        "distill", "--data", gaze_data, "--output", tmp_path / "run", "--teacher", "nobody/no-model"
+    )
+    assert code == 1
+    (line,) = filter(None, errors.splitlines())
+    assert line.startswith("error: cannot load the text encoder nobody/no-model")
+    assert line.endswith("Offline, pass the path of a local folder with --teacher")
 
 
 def test_texts_need_something_that_embeds_them(teaching, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
@@ -17,20 +16,23 @@ import pytest
 from salgan_edge.bundle import default_bundle
 from salgan_edge.cpus import cpu_quota
 from salgan_edge.devices import DEVICES
-from salgan_edge.doctor import graph
-from salgan_edge.doctor.bundle import BundleFacts
-from salgan_edge.doctor.cameras import Camera, Cameras
-from salgan_edge.doctor.child import Answer, ask, run_child
-from salgan_edge.doctor.cuda import Cuda, Gpu, gather_cuda
-from salgan_edge.doctor.devices import DeviceFacts, gather_devices
-from salgan_edge.doctor.examine import examine
-from salgan_edge.doctor.facts import Asked, Facts
-from salgan_edge.doctor.opencv import Display, OpenCV, describe, gather_display
-from salgan_edge.doctor.packages import Imported, Packages, version_key
-from salgan_edge.doctor.plan import make_plan
+from salgan_edge.doctor.devices import (
+    TINY_GRAPH,
+    TINY_X,
+    TINY_Z,
+    Cuda,
+    DeviceFacts,
+    Gpu,
+    gather_cuda,
+    gather_devices,
+)
+from salgan_edge.doctor.examine import Asked, BundleFacts, Facts, examine
 from salgan_edge.doctor.private import Names, shorten
+from salgan_edge.doctor.probe import Answer, ask, run_child
+from salgan_edge.doctor.problems import make_plan
 from salgan_edge.doctor.report import to_dict, to_text
-from salgan_edge.doctor.system import Processor, Python, System
+from salgan_edge.doctor.system import Imported, Packages, Processor, Python, System, version_key
+from salgan_edge.doctor.vision import Camera, Cameras, Display, OpenCV, describe, gather_display
 
 NOBODY = Names("/home/nobody-here", "nobody-here", "no-such-host")
 CPU, GPU = ("onnxruntime", "1.30.0"), ("onnxruntime-gpu", "1.30.0")
@@ -452,7 +454,7 @@ def test_tiny_graph_is_what_onnx_makes():
     from onnx import helper, numpy_helper
 
     values = [
-        helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 1, 3, 3]) for n in (graph.INPUT, graph.OUTPUT)
+        helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 1, 3, 3]) for n in ("x", "z")
     ]  # fmt: skip
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
@@ -465,14 +467,14 @@ def test_tiny_graph_is_what_onnx_makes():
     ]
     made = helper.make_graph(nodes, "tiny", values[:1], values[1:], weights)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    assert onnx.load_from_string(graph.TINY_GRAPH) == model
+    assert onnx.load_from_string(TINY_GRAPH) == model
 
 
 def test_tiny_graph_by_hand():
-    x = np.pad(np.asarray(graph.X), 1)
+    x = np.pad(np.asarray(TINY_X), 1)
     z = [[max(0, 2 * x[i : i + 3, j : j + 3].sum()) for j in range(3)] for i in range(3)]
-    assert np.array_equal(z, graph.Z)
-    assert any(value == 0 for row in graph.Z for value in row)
+    assert np.array_equal(z, TINY_Z)
+    assert any(value == 0 for row in TINY_Z for value in row)
 
 
 def test_devices_that_are_not_listed_are_not_tried():
@@ -615,7 +617,7 @@ def test_window_on_a_virtual_display(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="cameras have files")
 def test_cameras(monkeypatch):
     """One without permission, one that works and its second node, one that hangs, and more than are tried."""
-    from salgan_edge.doctor import cameras as module
+    from salgan_edge.doctor import vision as module
 
     frame = {"captures": True, "width": 640, "height": 480, "backend": "V4L2", "first_frame": 90.0}
     answers = {
@@ -802,7 +804,8 @@ def command(folder, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("package", "title"), [("onnxruntime", "onnxruntime"), ("cv2", "opencv"), ("numpy", "numpy")]
+    ("package", "title"),
+    [("onnxruntime", "onnxruntime"), ("cv2", "opencv"), ("numpy", "numpy"), ("tokenizers", "tokenizers")],
 )
 def test_package_that_cannot_be_imported(tmp_path, package, title):
     """Also the report itself does without it."""
@@ -815,7 +818,9 @@ def test_package_that_cannot_be_imported(tmp_path, package, title):
     assert errors[0]["commands"]
     assert report["failures"] == {}
     assert report["bundle"]["tried"] is False
-    assert report["packages"]["imports"]["tokenizers"]["problem"] == ""
+    broken = {name for name, found in report["packages"]["imports"].items() if found["problem"]}
+    # What needs numpy breaks with it.
+    assert (broken - {"opencv", "onnxruntime"} if package == "numpy" else broken) == {title}
 
 
 @pytest.mark.parametrize(
@@ -832,20 +837,3 @@ def test_package_that_crashes_or_hangs(tmp_path, code, problem):
     assert problem in report["packages"]["imports"]["onnxruntime"]["problem"]
     assert report["packages"]["imports"]["onnxruntime"]["place"] == ""
     assert [facts["tried"] for facts in report["devices"]] == [False] * len(DEVICES)
-
-
-def test_facts_are_found_without_native_code():
-    """No module of the doctor imports what may be broken, but inside of its functions."""
-    import salgan_edge.doctor
-
-    for path in Path(salgan_edge.doctor.__file__).parent.glob("*.py"):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-                assert not {name.split(".")[0] for name in names} & {
-                    "numpy",
-                    "cv2",
-                    "onnxruntime",
-                    "tokenizers",
-                }
-                assert not any(name.endswith((".predictor", ".verify")) for name in names)

@@ -7,45 +7,40 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import random_generator  # noqa: E402
-from salgan_edge.train.data.naming import made_captions, named_classes, words_for  # noqa: E402
+from conftest import eyed_generator, photo, random_generator, texts  # noqa: E402
+from salgan_edge.train.data.phrases import made_captions, named_classes, words_for  # noqa: E402
 from salgan_edge.train.data.text_vectors import TextVectors  # noqa: E402
 from salgan_edge.train.networks.edge import DOMAINS, FUSIONS, EdgeGenerator  # noqa: E402
-from salgan_edge.train.reader import average_precision, fit_reader  # noqa: E402
+from salgan_edge.train.pretrain import average_precision, fit_reader  # noqa: E402
 
 from salgan_edge.errors import CheckpointError  # noqa: E402
 from salgan_edge.gaze.detector import COCO_CLASSES  # noqa: E402
 
-
-def photo(batch=1):
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (batch, 70, 90, 3), dtype=torch.uint8, generator=generator)
+FORMS = [*({"fusion": fusion} for fusion in FUSIONS), {"fine_keys": False}, {}, {"eyes": "none"}]
+"""Of the network: the kinds of fusion, then with a second backbone, with fine keys, and with both."""
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_prompts_do_not_disturb_each_other(fusion):
-    model = random_generator(fusion=fusion)
-    texts = torch.randn(2, 3, 512, generator=torch.Generator().manual_seed(1))
+def generator(form):
+    return random_generator(**form) if "fusion" in form else eyed_generator(**form)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_prompts_do_not_disturb_each_other(form):
+    model = generator(form)
+    image, asked = photo(2), texts(2)
     with torch.inference_mode():
-        together = model(photo(2), texts)
+        together = model(image, asked)
         assert together.shape == (2, 3, 8, 8)
-        for image in range(2):
-            for prompt in range(3):
-                alone = model(photo(2)[image : image + 1], texts[image, prompt][None, None])
-                assert torch.allclose(alone[0, 0], together[image, prompt], atol=1e-5)
+        for b in range(2):
+            for n in range(3):
+                alone = model(image[b : b + 1], asked[b, n][None, None])
+                assert torch.allclose(alone[0, 0], together[b, n], atol=1e-5)
+        # No text, a zero vector, asks for nothing, whatever the mean text is.
+        assert not model.text_direction(torch.zeros(1, 1, 512)).any()
+        model.set_text_mean(torch.randn(512, generator=torch.Generator().manual_seed(2)))
+        assert torch.allclose(model(image, asked)[0, 1], together[0, 1], atol=1e-6)
     assert together.amax(dim=(2, 3)).allclose(torch.ones(2, 3))
-    assert (together[0, 0] - together[0, 1]).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_no_text_asks_for_nothing(fusion):
-    """A zero vector stands for no text, whatever the mean text is."""
-    model = random_generator(fusion=fusion)
-    assert torch.equal(model.text_direction(torch.zeros(1, 1, 512)), torch.zeros(1, 1, 512))
-    with torch.inference_mode():
-        before = model(photo(), torch.zeros(1, 1, 512))
-        model.set_text_mean(torch.randn(512))
-        assert torch.equal(model(photo(), torch.zeros(1, 1, 512)), before)
+    assert (together[0, 0] - together[0, 2]).abs().max() > 1e-3
 
 
 def test_class_named_by_the_text_is_looked_at():
@@ -172,9 +167,9 @@ def test_average_precision_by_hand():
 
 def test_reader_learns_to_read(monkeypatch):
     """Vectors made of a direction for each class: a text that names two is read as both."""
-    from salgan_edge.train import reader
+    from salgan_edge.train import pretrain
 
-    monkeypatch.setattr(reader, "_MADE", 1500)
+    monkeypatch.setattr(pretrain, "_MADE", 1500)
     random = np.random.default_rng(0)
     axes = random.normal(size=(80, 512)) / 512**0.5
     mean = random.normal(size=512) / 512**0.5
@@ -200,19 +195,17 @@ def test_reader_learns_to_read(monkeypatch):
     assert read[2].max() < 0.5
 
 
-@pytest.mark.parametrize("fusion", FUSIONS)
-def test_export_form_computes_the_same(fusion):
-    model = random_generator(fusion=fusion)
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_export_form_computes_the_same(form):
+    model = generator(form)
     with torch.no_grad():
         model.sharpness.normal_(std=0.3)
-        if "inner" in fusion:
+        if "inner" in model.fusion:
             model.strides.weight.normal_(std=0.1)
-    image = torch.randint(0, 256, (2, 70, 90, 3), dtype=torch.uint8)
-    text = torch.nn.functional.normalize(torch.randn(2, 3, 512), dim=-1)
-    text[0, 1] = 0  # no text
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with torch.no_grad():
-        expected, got = model(image, text), model.for_export()(image, text)
-    assert torch.allclose(got, expected, atol=2e-5)
+    image, asked = photo(2), texts(2)
+    with torch.inference_mode():
+        expected, got = model(image, asked), model.for_export()(image, asked)
+    assert torch.allclose(got, expected, atol=3e-5)
     # The model itself stays what it was.
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

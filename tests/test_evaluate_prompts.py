@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from salgan_edge.errors import DataError
-from salgan_edge.evaluate import absence, pointing, prompt_report, prompts, resampling
-from salgan_edge.evaluate.resampling import Bootstrap
+from salgan_edge.evaluate import pictures, pointing, prompts, report, scores
+from salgan_edge.evaluate.scores import Bootstrap
 from salgan_edge.gaze.phrases import Phrase, PhraseSet
 from salgan_edge.images import read_image, write_image
 
@@ -131,16 +131,16 @@ def drawn(photos, bootstrap):
 
 
 def test_median_by_hand_and_by_brute_force():
-    assert resampling.median([3, 1, 2], ["a"] * 3, Bootstrap()) == (2, 2, 2)
-    assert resampling.median([1, np.nan, 2], ["a", "b", "a"], Bootstrap()) == (1.5, 1.5, 1.5)
-    assert resampling.median([0, 1], ["a", "b"], Bootstrap()) == (0.5, 0, 1)
-    assert resampling.median([np.nan], ["a"], Bootstrap()) is None
+    assert scores.median([3, 1, 2], ["a"] * 3, Bootstrap()) == (2, 2, 2)
+    assert scores.median([1, np.nan, 2], ["a", "b", "a"], Bootstrap()) == (1.5, 1.5, 1.5)
+    assert scores.median([0, 1], ["a", "b"], Bootstrap()) == (0.5, 0, 1)
+    assert scores.median([np.nan], ["a"], Bootstrap()) is None
     values = np.random.default_rng(1).integers(0, 9, 40).astype(float)
     photos = [str(n // 3) for n in range(40)]
     bootstrap = Bootstrap(60, 3)
     medians = [np.median(np.repeat(values, counts)) for counts in drawn(photos, bootstrap)]
     expected = (np.median(values), *np.percentile(medians, (2.5, 97.5)))
-    assert resampling.median(values, photos, bootstrap) == pytest.approx(expected)
+    assert scores.median(values, photos, bootstrap) == pytest.approx(expected)
 
 
 def auc(present, absent):
@@ -149,11 +149,11 @@ def auc(present, absent):
 
 def test_separation_by_hand_and_by_brute_force():
     # 2 against 1 and 2, twice; 3 against both.
-    assert resampling.separation([2, 2, 3], [1, 2], ["a"] * 3, ["a"] * 2, Bootstrap()) == pytest.approx(
+    assert scores.separation([2, 2, 3], [1, 2], ["a"] * 3, ["a"] * 2, Bootstrap()) == pytest.approx(
         (5 / 6,) * 3
     )
-    assert resampling.separation([1], [1], ["a"], ["a"], Bootstrap())[0] == 0.5
-    assert resampling.separation([0, 0], [1], ["a", "b"], ["c"], Bootstrap())[0] == 0
+    assert scores.separation([1], [1], ["a"], ["a"], Bootstrap())[0] == 0.5
+    assert scores.separation([0, 0], [1], ["a", "b"], ["c"], Bootstrap())[0] == 0
     random = np.random.default_rng(2)
     present, absent_ones = random.integers(1, 8, 20), random.integers(0, 6, 15)
     photos = [str(n % 5) for n in range(20)], [str(n % 6) for n in range(15)]
@@ -163,17 +163,17 @@ def test_separation_by_hand_and_by_brute_force():
         for counts in drawn([*photos[0], *photos[1]], bootstrap)
     ]
     expected = (auc(present, absent_ones), *np.percentile(areas, (2.5, 97.5)))
-    assert resampling.separation(present, absent_ones, *photos, bootstrap) == pytest.approx(expected)
+    assert scores.separation(present, absent_ones, *photos, bootstrap) == pytest.approx(expected)
 
 
 # Texts about absent things
 
 
 def test_words_that_count():
-    assert absence.content_words("The Red cups, on the left") == {"red", "cup"}
-    assert absence.content_words("two glasses and three berries in boxes") == {"glass", "berry", "box"}
-    assert absence.content_words("eine Straße") == {"eine", "straße"}
-    assert absence.content_words("on the left") == frozenset()
+    assert prompts.content_words("The Red cups, on the left") == {"red", "cup"}
+    assert prompts.content_words("two glasses and three berries in boxes") == {"glass", "berry", "box"}
+    assert prompts.content_words("eine Straße") == {"eine", "straße"}
+    assert prompts.content_words("on the left") == frozenset()
 
 
 def phrase(photo, *texts):
@@ -187,21 +187,21 @@ def test_absent_texts_share_no_word():
         "a/3": [phrase("a/3", "a harp"), phrase("a/3", "a woman"), phrase("a/3", "on the left")],
         "a/4": [phrase("a/4", "a hot kettle")],
     }
-    usual = absence.usual_words(chosen, ["hot dog"])
+    usual = prompts.usual_words(chosen, ["hot dog"])
     assert {"hot", "dog", "woman", "person", "foot"} <= usual
     assert "lamp" not in usual
-    drawn = absence.absent_texts(chosen, usual, count=9)
+    drawn = prompts.absent_texts(chosen, usual, count=9)
     assert set(drawn["a/1"]) == {"a harp"}
     assert set(drawn["a/2"]) == {"a harp", "a drum"}
     # Neither people nor hot dogs are asked for, nor a text without a word of its own.
     assert set(drawn["a/3"]) == {"a red lamp", "a drum", "the lamps", "a light bulb"}
     assert set(drawn["a/4"]) == {*drawn["a/3"], "a harp"}
     assert all(
-        set(some) <= set(drawn[photo]) for photo, some in absence.absent_texts(chosen, usual, 2).items()
+        set(some) <= set(drawn[photo]) for photo, some in prompts.absent_texts(chosen, usual, 2).items()
     )
     backwards = dict(reversed(chosen.items()))
-    assert absence.absent_texts(backwards, usual, 2) == absence.absent_texts(chosen, usual, 2)
-    assert absence.absent_texts({"a/1": chosen["a/1"]}, usual) == {"a/1": []}
+    assert prompts.absent_texts(backwards, usual, 2) == prompts.absent_texts(chosen, usual, 2)
+    assert prompts.absent_texts({"a/1": chosen["a/1"]}, usual) == {"a/1": []}
 
 
 def test_a_coco_photo_of_two_sets_is_one():
@@ -211,15 +211,15 @@ def test_a_coco_photo_of_two_sets_is_one():
         second: [phrase(second, "a harp")],
         other: [phrase(other, "a jug")],
     }
-    drawn = absence.absent_texts(chosen, ())
+    drawn = prompts.absent_texts(chosen, ())
     assert drawn[first] == drawn[second] == ["a jug"]
     assert set(drawn[other]) == {"a drum", "a harp"}
 
 
 def test_words_in_many_photos_are_usual():
     chosen = {f"a/{n}": [phrase(f"a/{n}", "a wall", "walls")] for n in range(5)}
-    assert "wall" in absence.usual_words(chosen, ())
-    assert "wall" not in absence.usual_words(dict(list(chosen.items())[:4]), ())
+    assert "wall" in prompts.usual_words(chosen, ())
+    assert "wall" not in prompts.usual_words(dict(list(chosen.items())[:4]), ())
 
 
 # The game
@@ -250,7 +250,7 @@ def test_scores_of_a_known_model(found):
 
 def test_absent_texts_of_a_known_model(found):
     told = found.models[0].absence
-    assert (told.present, told.absent) == (28, 14 * prompts.ABSENT)
+    assert (told.present, told.absent) == (28, 14 * scores.ABSENT)
     # "tall" occurs in every photo, so attributes are usual texts and are not drawn.
     assert told.present_matched == 14
     for measure in (told.text_effect, told.variation):
@@ -284,7 +284,7 @@ def test_models_are_compared(words):
     assert blind.rows["all"].lift == (1, 1, 1)
     assert blind.absence.text_effect.auc == (0.5, 0.5, 0.5)
     assert finder.less_first == (0, 0, 0)
-    text = prompt_report.text_table(found)
+    text = report.prompt_table(found)
     assert "blind\n" in text
     assert "less the first bundle" in text
     assert "finder (bundle 0123456789abcdef)" in text
@@ -305,7 +305,7 @@ def test_limit_keeps_the_absent_texts(words, found):
     asked.clear()
     prompts.evaluate_prompts([Recorder()], words, "all", Bootstrap(5))
     assert {level: texts for level, texts in asked if level in short} == short
-    assert "2 of 14 photos" in prompt_report.text_table(some)
+    assert "2 of 14 photos" in report.prompt_table(some)
     assert found.models[0].cases[:2] == some.models[0].cases[:2]
 
 
@@ -328,14 +328,14 @@ def test_nouns_in_order(tmp_path):
             return found
 
     found = prompts.evaluate_prompts([Jugs()], phrases, "all", Bootstrap(5))
-    assert found.models[0].nouns == [prompts.Noun("harp", 3, 0, 0), prompts.Noun("jug", 3, 1, 0)]
+    assert found.models[0].nouns == [scores.Noun("harp", 3, 0, 0), scores.Noun("jug", 3, 1, 0)]
     # Nothing of either map lies in the harps' boxes; told of a jug, all does.
     assert found.models[0].rows["rel"].lift is None
-    assert "-" in prompt_report.text_table(found)
-    lines = prompt_report.text_table(found).splitlines()
+    assert "-" in report.prompt_table(found)
+    lines = report.prompt_table(found).splitlines()
     row = next(line for line in lines if line.startswith("harp"))
     assert row.split() == ["harp", "3", "0.00", "0.00", "jug", "3", "1.00", "0.00"]
-    assert "worst nouns" not in prompt_report.text_table(found, worst=0)
+    assert "worst nouns" not in report.prompt_table(found, worst=0)
 
 
 def test_json_and_summary(found):
@@ -349,7 +349,7 @@ def test_json_and_summary(found):
     assert model["rows"]["noun"]["told"] == [1, 1, 1]
     assert model["absence"]["text_effect"]["auc"] == [1, 1, 1]
     assert "cases" not in model
-    assert prompts.PromptEvaluation.summary(raw) == {
+    assert scores.PromptEvaluation.summary(raw) == {
         "pointing labels all": {
             "photos": 14,
             "all": {"cases": 28, "told": 0.5, "untold": 0.5, "lift": 1.1012},
@@ -359,15 +359,15 @@ def test_json_and_summary(found):
         }
     }
     with pytest.raises(DataError, match="scores of kind None, format None were given, pointing, 1 was"):
-        prompts.PromptEvaluation.summary({})
+        scores.PromptEvaluation.summary({})
 
 
 def test_csv_has_a_line_for_each_text(found, tmp_path):
-    prompt_report.write_csv([found], tmp_path / "cases.csv")
+    report.write_prompt_csv([found], tmp_path / "cases.csv")
     with (tmp_path / "cases.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 28
-    assert tuple(rows[0]) == prompt_report.CSV_COLUMNS
+    assert tuple(rows[0]) == report.PROMPT_CSV_COLUMNS
     assert {rows[0][name] for name in ("told", "peak_x", "peak_y")} == {"1", "0.1500"}
     assert (rows[0]["set"], rows[0]["image"], rows[0]["text"]) == ("first", "00", "the anvil")
     assert rows[1]["boxes"] == "0.500,0.500,0.900,1.000"
@@ -376,24 +376,24 @@ def test_csv_has_a_line_for_each_text(found, tmp_path):
 
 def test_cases_of_the_sheet(found):
     cases = found.models[0].cases
-    shown = prompt_report.sheet_cases(cases, 4)
+    shown = pictures.sheet_cases(cases, 4)
     assert [case.told for case in shown] == [1, 0, 1, 0]
     assert len({case.photo for case in shown}) == 4
-    assert prompt_report.sheet_cases(cases, 4) == shown
-    assert len(prompt_report.sheet_cases(cases, 99)) == 14
+    assert pictures.sheet_cases(cases, 4) == shown
+    assert len(pictures.sheet_cases(cases, 99)) == 14
     missed = [replace(case, told=0.0) for case in cases]
-    assert [case.told for case in prompt_report.sheet_cases(missed, 3)] == [0, 0, 0]
+    assert [case.told for case in pictures.sheet_cases(missed, 3)] == [0, 0, 0]
     # Hits of free viewing stand in where there are no others.
     alike = [replace(case, told=1.0, untold=1.0) for case in cases]
-    assert [case.told for case in prompt_report.sheet_cases(alike, 3)] == [1, 1]
+    assert [case.told for case in pictures.sheet_cases(alike, 3)] == [1, 1]
 
 
 def test_sheet(words, found):
-    shown = prompt_report.sheet_cases(found.models[0].cases, 2)
-    picture = prompt_report.prompt_sheet([Finder()], words, shown)
+    shown = pictures.sheet_cases(found.models[0].cases, 2)
+    picture = pictures.prompt_sheet([Finder()], words, shown)
     # A heading of 36, and twice a caption, a photo of 40x60 that fills 400 pixels, and a gap.
     assert picture.shape == (36 + 2 * (36 + 267 + 8), 3 * 400 + 2 * 8, 3)
-    wide = prompt_report.prompt_sheet([Finder(), Finder()], words, shown[:1])
+    wide = pictures.prompt_sheet([Finder(), Finder()], words, shown[:1])
     assert wide.shape[1] == 5 * 400 + 4 * 8
 
 
@@ -410,8 +410,8 @@ def test_without_absent_texts(tmp_path):
     found = prompts.evaluate_prompts([Finder()], phrases, "all", Bootstrap(5))
     assert found.models[0].absence is None
     assert list(found.models[0].rows) == ["all", "thing"]
-    assert prompts.PromptEvaluation.summary(found.to_dict())["pointing labels all"]["absence"] is None
-    assert "present or absent" not in prompt_report.text_table(found)
+    assert scores.PromptEvaluation.summary(found.to_dict())["pointing labels all"]["absence"] is None
+    assert "present or absent" not in report.prompt_table(found)
 
 
 # The command

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import random_generator  # noqa: E402
+from conftest import eyed_generator, photo, random_generator, texts  # noqa: E402
 from lightning_fabric import Fabric  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
@@ -20,10 +20,8 @@ from salgan_edge.train import losses  # noqa: E402
 from salgan_edge.train.checkpoint import Description, load_generator, save_generator  # noqa: E402
 from salgan_edge.train.config import TrainConfig, changed  # noqa: E402
 from salgan_edge.train.data.samples import Batch  # noqa: E402
-from salgan_edge.train.ema import Average  # noqa: E402
 from salgan_edge.train.gan import Gan, train_step  # noqa: E402
-from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator  # noqa: E402
-from salgan_edge.train.networks.efficientnet import (  # noqa: E402
+from salgan_edge.train.networks.backbones import (  # noqa: E402
     FEATURE_CHANNELS,
     HEAD_CHANNELS,
     EfficientNetLite,
@@ -31,9 +29,11 @@ from salgan_edge.train.networks.efficientnet import (  # noqa: E402
     packaged_weights,
     read_classifier,
 )
-from salgan_edge.train.networks.preprocess import Preprocess  # noqa: E402
-from salgan_edge.train.reader import fit_eyes  # noqa: E402
-from salgan_edge.train.setup import Sources, check_sources, make_generator  # noqa: E402
+from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator  # noqa: E402
+from salgan_edge.train.networks.generator import Preprocess  # noqa: E402
+from salgan_edge.train.pretrain import fit_eyes, make_generator  # noqa: E402
+from salgan_edge.train.run import Average  # noqa: E402
+from salgan_edge.train.setup import Sources, check_sources  # noqa: E402
 
 from salgan_edge import contract, samples  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError  # noqa: E402
@@ -54,35 +54,6 @@ def seeing(published):
     network = EfficientNetLite().eval()
     network.load_published(published)
     return network
-
-
-def photo(batch=1):
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (batch, 70, 90, 3), dtype=torch.uint8, generator=generator)
-
-
-def texts(batch=1, prompts=3):
-    """The second is no text."""
-    vectors = torch.randn(batch, prompts, 512, generator=torch.Generator().manual_seed(1))
-    vectors[0, 1] = 0
-    return torch.nn.functional.normalize(vectors, dim=-1)
-
-
-def eyed_generator(*, eyes="lite0", fine_keys=True):
-    """A generator whose every part shows in the output, the second backbone's too."""
-    source = random_generator()
-    model = EdgeGenerator(64, eyes=eyes, fine_keys=fine_keys)
-    model.load_state_dict(source.state_dict(), strict=False)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith("eyes.") and name.endswith("weight"):
-                torch.nn.init.kaiming_normal_(parameter)
-            elif name.startswith(("eye_laterals", "eye_relevance", "fine_asked")):
-                parameter.normal_(std=0.2)
-            if name.startswith(("eyes.", "eye_query.")):
-                # In half precision, as weights of the second backbone are.
-                parameter.copy_(parameter.half())
-    return model.eval()
 
 
 # What it sees
@@ -317,42 +288,11 @@ def test_a_new_network_needs_the_weights(gaze_data, tiny_text_encoder):
         )
 
 
-@pytest.mark.parametrize(("eyes", "fine_keys"), [("lite0", False), ("lite0", True), ("none", True)])
-def test_prompts_do_not_disturb_each_other(eyes, fine_keys):
-    model = eyed_generator(eyes=eyes, fine_keys=fine_keys)
-    image, asked = photo(2), texts(2)
-    with torch.inference_mode():
-        together = model(image, asked)
-        for b in range(2):
-            for n in range(3):
-                alone = model(image[b : b + 1], asked[b, n][None, None])
-                assert torch.allclose(alone[0, 0], together[b, n], atol=1e-5)
-        # No text asks for nothing, whatever the mean text is.
-        model.set_text_mean(torch.randn(512, generator=torch.Generator().manual_seed(2)))
-        assert torch.allclose(model(image, asked)[0, 1], together[0, 1], atol=1e-6)
-    assert (together[0, 0] - together[0, 2]).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize(("eyes", "fine_keys"), [("lite0", False), ("lite0", True), ("none", True)])
-def test_export_form_computes_the_same(eyes, fine_keys):
-    model = eyed_generator(eyes=eyes, fine_keys=fine_keys)
-    with torch.no_grad():
-        model.sharpness.normal_(std=0.3)
-        model.strides.weight.normal_(std=0.1)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    image, asked = photo(2), texts(2)
-    with torch.inference_mode():
-        expected, got = model(image, asked), model.for_export()(image, asked)
-    assert torch.allclose(got, expected, atol=3e-5)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
 def test_exported_graph(tmp_path):
     """Parity with PyTorch; and of the second backbone, two bytes for each weight."""
     onnx = pytest.importorskip("onnx")
     from salgan_edge.export import parity
-    from salgan_edge.export.convert import convert
-    from salgan_edge.export.graphs import GENERATOR_DIMENSIONS, generator_example
+    from salgan_edge.export.convert import GENERATOR_DIMENSIONS, convert, generator_example
 
     model = eyed_generator()
     graph = convert(

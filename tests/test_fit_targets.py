@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from salgan_edge.train.data.objects import TargetShape, box_map
+from salgan_edge.train.data.named import TargetShape, box_map
 
 from tools import fit_targets
 

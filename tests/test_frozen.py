@@ -99,8 +99,8 @@ def inputs(tmp_path_factory, tiny_bundle, gaze_data):
     (folder / "broken" / "bad.jpg").write_bytes(b"no photo at all")
     write_image(folder / "broken" / "good.png", photo)
     _video(folder / "clip.mp4", photo)
-    from salgan_edge.archive import pack
     from salgan_edge.bundle import Bundle
+    from salgan_edge.packing import pack
     from salgan_edge.predictor import SaliencyPredictor
 
     SaliencyPredictor.load(tiny_bundle, device="cpu").bake(["a dog", "a red ball"]).save(

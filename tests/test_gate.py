@@ -10,14 +10,17 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from salgan_edge.export.calibration import (
+from salgan_edge.export.gate import (
     CALIBRATION_PROMPTS,
     GATE_PROMPTS,
+    HUMAN,
+    SELF,
+    Judge,
+    Limits,
     View,
     read_views,
 )
-from salgan_edge.export.gate import HUMAN, SELF, Judge, Limits
-from salgan_edge.export.processor import read_processor
+from salgan_edge.export.precision import read_processor
 
 from salgan_edge import SaliencyPredictor, samples
 from salgan_edge.errors import DataError
@@ -98,7 +101,7 @@ def test_scores_are_those_of_the_evaluation(gaze_data, tiny_bundle):
     """CC and guide of fp32 against `salgan-edge evaluate`, which goes through the predictor."""
     from salgan_edge.evaluate.measure import evaluate_folder
     from salgan_edge.evaluate.models import BundleModel
-    from salgan_edge.evaluate.resampling import Bootstrap
+    from salgan_edge.evaluate.scores import Bootstrap
     from salgan_edge.gaze.folder import GazeFolder
 
     views = read_views(gaze_data / "sjtu_tis")

@@ -50,7 +50,7 @@ FORBIDDEN = {
     "train": {"export", "benchmarks"},
     "export": {"benchmarks"},
     "gaze": {"evaluate", "predictor", "render"},
-    "evaluate": {"doctor", "verification"},
+    "evaluate": {"doctor", "verify"},
     "errors": {"files", "images", "contract"},
 }
 

@@ -12,8 +12,11 @@ torch = pytest.importorskip("torch")
 
 from salgan_edge.train import losses  # noqa: E402
 from salgan_edge.train.config import CONTENT_WEIGHTS  # noqa: E402
-from salgan_edge.train.losses import Prediction, content_terms  # noqa: E402
-from salgan_edge.train.predict import cast_text  # noqa: E402
+from salgan_edge.train.losses import (  # noqa: E402
+    Prediction,
+    cast_text,
+    content_terms,
+)
 
 from salgan_edge import metrics  # noqa: E402
 

@@ -17,45 +17,35 @@ def array(*rows):
     return np.array(rows, np.float64)
 
 
-def test_cc_by_hand():
-    # a = (-1.5, -.5, .5, 1.5), b = (-1, 0, 0, 1): sum of products 3, lengths sqrt(5) and sqrt(2).
-    value = metrics.cc(array([1, 2], [3, 4]), array([0, 1], [1, 2]))
-    assert value == pytest.approx(3 / math.sqrt(10))
-    assert metrics.cc(array([1, 2], [3, 4]), array([4, 3], [2, 1])) == pytest.approx(-1)
-    assert metrics.cc(array([1, 1], [1, 1]), array([4, 3], [2, 1])) == 0
+def counts(*row):
+    return np.array([row])
 
 
-def test_cc_is_numpys():
-    random = np.random.default_rng(0)
-    a, b = random.random((7, 9)), random.random((7, 9))
-    assert metrics.cc(a, b) == pytest.approx(np.corrcoef(a.ravel(), b.ravel())[0, 1])
-
-
-def test_sim_by_hand():
-    # Densities (.25, .75) and (.5, .5): the smaller ones add up to .75.
-    assert metrics.sim(array([1, 3]), array([2, 2])) == pytest.approx(0.75)
-    assert metrics.sim(array([1, 0]), array([0, 5])) == pytest.approx(0)
-
-
-def test_kl_by_hand():
-    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
-    assert metrics.kl_divergence(array([1, 3]), array([2, 2])) == pytest.approx(expected, abs=1e-9)
-    assert metrics.kl_divergence(array([1, 3]), array([1, 3])) == pytest.approx(0, abs=1e-9)
-
-
-def test_nss_by_hand():
-    # Mean 2, standard deviation sqrt(2): the fixated values 4 and 2 (twice) stand at sqrt(2), 0, 0.
-    saliency = array([0, 2, 4], [2, 2, 2]) * 1.0
-    deviation = saliency.std()
-    value = metrics.nss(saliency, np.array([[0, 0, 1], [2, 0, 0]]))
-    assert value == pytest.approx((2 / deviation) / 3)
-    assert metrics.nss(np.ones((2, 2)), np.array([[1, 0], [0, 0]])) == 0
-
-
-def test_auc_judd_by_hand():
-    # Fixated: 3 and 1. Others: 0, 2, 1. Pairs won: 3 beats all three; 1 beats 0, ties with 1, loses to 2.
-    saliency = array([3, 0, 2, 1, 1])
-    assert metrics.auc_judd(saliency, np.array([[1, 0, 0, 4, 0]])) == pytest.approx((3 + 1.5) / 6)
+@pytest.mark.parametrize(
+    ("function", "arguments", "value"),
+    [
+        # a = (-1.5, -.5, .5, 1.5), b = (-1, 0, 0, 1): sum of products 3, lengths sqrt(5) and sqrt(2).
+        (metrics.cc, [array([1, 2], [3, 4]), array([0, 1], [1, 2])], 3 / math.sqrt(10)),
+        (metrics.cc, [array([1, 2], [3, 4]), array([4, 3], [2, 1])], -1),
+        (metrics.cc, [array([1, 1], [1, 1]), array([4, 3], [2, 1])], 0),
+        # Densities (.25, .75) and (.5, .5): the smaller ones add up to .75.
+        (metrics.sim, [array([1, 3]), array([2, 2])], 0.75),
+        (metrics.sim, [array([1, 0]), array([0, 5])], 0),
+        (metrics.kl_divergence, [array([1, 3]), array([2, 2])], 0.5 * math.log(2) + 0.5 * math.log(2 / 3)),
+        (metrics.kl_divergence, [array([1, 3]), array([1, 3])], 0),
+        # Mean 2, deviation sqrt(4 / 3): the fixated values 4, 2 and 2 stand at sqrt(3), 0, 0.
+        (metrics.nss, [array([0, 2, 4], [2, 2, 2]), np.array([[0, 0, 1], [2, 0, 0]])], math.sqrt(3) / 3),
+        (metrics.nss, [np.ones((1, 2)), counts(1, 0)], 0),
+        # Fixated: 3 and 1. Others: 0, 2, 1. 3 beats all three; 1 beats 0, ties with 1, loses to 2.
+        (metrics.auc_judd, [array([3, 0, 2, 1, 1]), counts(1, 0, 0, 4, 0)], (3 + 1.5) / 6),
+        # Positives 3, 3, 1; negatives 2, 1: wins 2 + 2 + 0.5 of 6.
+        (metrics.shuffled_auc, [array([3, 2, 1]), counts(2, 0, 1), counts(0, 1, 1)], 4.5 / 6),
+        # Density .75 at the fixation against .25: log2(3) bits.
+        (metrics.information_gain, [array([3, 1]), counts(1, 0), array([1, 3])], math.log2(3)),
+    ],
+)
+def test_values_by_hand(function, arguments, value):
+    assert function(*arguments) == pytest.approx(value, abs=1e-9)
 
 
 def test_auc_judd_is_the_area_under_the_curve():
@@ -75,19 +65,6 @@ def test_shuffled_auc_gives_centre_bias_no_credit():
     everyone = (centre > 0).astype(int) * 10
     assert metrics.auc_judd(centre, everyone) == 1
     assert metrics.shuffled_auc(centre, everyone, everyone) == pytest.approx(0.5)
-
-
-def test_shuffled_auc_counts_repeated_fixations():
-    saliency = array([3, 2, 1])
-    # Positives 3, 3, 1; negatives 2, 1: wins 2 + 2 + 0.5 of 6.
-    value = metrics.shuffled_auc(saliency, np.array([[2, 0, 1]]), np.array([[0, 1, 1]]))
-    assert value == pytest.approx(4.5 / 6)
-
-
-def test_information_gain_by_hand():
-    # Density .75 at the fixation against .25: log2(3) bits.
-    value = metrics.information_gain(array([3, 1]), np.array([[1, 0]]), array([1, 3]))
-    assert value == pytest.approx(math.log2(3), abs=1e-6)
 
 
 def test_guide():
@@ -116,6 +93,33 @@ def test_information_gain_with_a_uniform_share():
     assert value == pytest.approx(math.log2(0.01), abs=1e-6)
     with pytest.raises(ValueError, match="0 to 1 was expected"):
         metrics.information_gain(array([1, 0]), np.array([[0, 1]]), array([1, 1]), uniform=2)
+
+
+def gaze(fixations=(1, 0), others=(0, 2)):
+    return metrics.Gaze(array([1, 3]), counts(*fixations), counts(*others), array([1, 1]))
+
+
+def test_the_registry_is_the_functions():
+    predicted, looked = array([3, 1]), gaze()
+    told = {name: metric.of(predicted, looked) for name, metric in metrics.METRICS.items()}
+    assert told == {
+        "CC": metrics.cc(predicted, looked.human),
+        "SIM": metrics.sim(predicted, looked.human),
+        "KL": metrics.kl_divergence(predicted, looked.human),
+        "NSS": metrics.nss(predicted, looked.fixations),
+        "AUC-Judd": metrics.auc_judd(predicted, looked.fixations),
+        "sAUC": metrics.shuffled_auc(predicted, looked.fixations, looked.others),
+        "IG": metrics.information_gain(predicted, looked.fixations, looked.baseline, uniform=0.01),
+    }
+
+
+@pytest.mark.parametrize(
+    ("looked", "missing"),
+    [(gaze(fixations=(0, 0)), {"NSS", "AUC-Judd", "sAUC", "IG"}), (gaze(others=(0, 0)), {"sAUC"})],
+)
+def test_metrics_without_what_they_need(looked, missing):
+    found = {name for name, metric in metrics.METRICS.items() if math.isnan(metric.of(array([3, 1]), looked))}
+    assert found == missing
 
 
 # pysaliency as an oracle; the values were written by tools/golden.py.

@@ -13,15 +13,16 @@ torch = pytest.importorskip("torch")
 
 from salgan_edge.train.config import TrainConfig, changed  # noqa: E402
 from salgan_edge.train.data import samples  # noqa: E402
-from salgan_edge.train.data.composites import Composites  # noqa: E402
+from salgan_edge.train.data.augment import Composites  # noqa: E402
 from salgan_edge.train.data.named import (  # noqa: E402
     Named,
+    TargetShape,
+    box_map,
     find_phrase_sets,
     named_photos,
     single_things,
     texts_of,
 )
-from salgan_edge.train.data.objects import TargetShape, box_map  # noqa: E402
 from salgan_edge.train.data.samples import Photo, TrainingSet  # noqa: E402
 from salgan_edge.train.data.text_vectors import TextVectors, true_vectors  # noqa: E402
 

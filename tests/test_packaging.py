@@ -62,6 +62,8 @@ def test_extras(wheel):
     assert sorted(line.split(": ")[1].split(">")[0] for line in required) == [
         "numpy",
         "opencv-python",
+        "platformdirs",
+        "psutil",
         "tokenizers",
         "typer",
     ]

@@ -386,19 +386,20 @@ def test_guessed_shapes(axes, shape):
 # Rows
 
 
-def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save_graph):
+def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save_graph, monkeypatch):
+    monkeypatch.setattr(peer, "SIDES", (64,))
     file = save_graph("Relu", {"x": (FLOAT, [2])})
     shares = []
     rows = peer_rows(
-        tiny_bundle, ["neck", "spectral-residual"], [f"mine={file}"], (1, 2), neck=fake_neck, effort=FAST,
+        tiny_bundle, ["neck", "matmul"], [f"mine={file}"], (1, 2), neck=fake_neck, effort=FAST,
         progress=shares.append,
     )  # fmt: skip
-    names = [*OWN, "neck", "spectral-residual", "mine"]
+    names = [*OWN, "neck", "matmul", "mine"]
     assert [(row.name, row.parameters["threads"]) for row in rows] == [(n, t) for t in (1, 2) for n in names]
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    own, text, neck = rows[:3]
-    assert list(own.ratios) == list(text.ratios) == ["neck", "spectral-residual", "mine"]
+    own, text, neck, ceiling, mine = rows[:5]
+    assert list(own.ratios) == list(text.ratios) == ["neck", "matmul", "mine"]
     assert list(neck.ratios) == [GENERATOR]
     rounds = zip(own.stats.blocks, neck.stats.blocks, strict=True)
     each = [np.median(one) / np.median(other) for one, other in rounds]
@@ -406,21 +407,13 @@ def test_rows_hold_ratios_and_rates(tiny_bundle, fake_neck, save_graph):
     assert own.ratios["neck"].ratio == pytest.approx(1 / neck.ratios[GENERATOR].ratio)
     rate = 2 * neck.values["giga_macs"] / (neck.stats.median_ms / 1000)
     assert neck.values["gflop_per_second"] == pytest.approx(rate)
-    assert neck.values["ceiling_percent"] is None  # without the matrix product
+    share = 100 * rate / ceiling.values["gflop_per_second"]
+    assert neck.values["ceiling_percent"] == pytest.approx(share)
+    assert ceiling.values["ceiling_percent"] == pytest.approx(100)
+    assert mine.values["ceiling_percent"] is None  # nothing is multiplied
     shown = peers_text(rows)
     assert shown.count("generator / neck: ") == 2
     assert f"mine: {rows[-1].note}" in shown
-
-
-def test_share_of_the_ceiling(monkeypatch, tiny_bundle, fake_neck):
-    monkeypatch.setattr(peer, "SIDES", (64,))
-    rows = {
-        row.name: row
-        for row in peer_rows(tiny_bundle, ["neck", "matmul"], [], (1,), neck=fake_neck, effort=FAST)
-    }
-    speeds = {name: rows[name].values["gflop_per_second"] for name in ("neck", "matmul")}
-    assert rows["matmul"].values["ceiling_percent"] == pytest.approx(100)
-    assert rows["neck"].values["ceiling_percent"] == pytest.approx(100 * speeds["neck"] / speeds["matmul"])
 
 
 def test_generator_has_fixed_inputs_as_large_as_its_own(tiny_bundle, monkeypatch):
@@ -432,8 +425,9 @@ def test_generator_has_fixed_inputs_as_large_as_its_own(tiny_bundle, monkeypatch
         return real(self, output, inputs)
 
     monkeypatch.setattr(GraphSession, "run", spy)
-    peer_rows(tiny_bundle, ["spectral-residual"], [], (1,), effort=FAST)
+    rows = peer_rows(tiny_bundle, ["spectral-residual"], [], (1,), effort=FAST)
     assert set(sizes) == {(1, 64, 64, 3)}
+    assert {row.values["ceiling_percent"] for row in rows} == {None}  # without the matrix product
 
 
 def test_random_inputs_stay_the_same():

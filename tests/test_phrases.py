@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from salgan_edge.errors import DataError
+from salgan_edge.gaze.folder import split_names
 from salgan_edge.gaze.phrases import Phrase, PhraseSet, format_boxes, mirrored, parse_boxes, wordings
-from salgan_edge.gaze.split import split_names
 from salgan_edge.images import write_image
 
 LABELS = ["set", "image", "kind", "texts", "boxes"]
@@ -115,6 +115,8 @@ def test_a_single_folder(tmp_path):
     )
     phrases = PhraseSet(tmp_path / "ccp")
     assert phrases.name == "ccp"
+    with pytest.raises(DataError, match=r"cannot read .*phrases\.csv"):
+        PhraseSet(tmp_path)
     assert phrases.phrases == [Phrase("ccp/0001", "part", ("a blouse",), ((0.1, 0.1, 0.2, 0.2),))]
 
 
@@ -194,6 +196,7 @@ def test_wrong_lines_are_listed(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (None, r"cannot read .*labels\.csv"),
         (b"", "has no rows"),
         (b"set,image,kind,texts,boxes\n", "has no rows"),
         (
@@ -204,16 +207,10 @@ def test_wrong_lines_are_listed(tmp_path):
     ],
 )
 def test_tables_that_are_none(tmp_path, content, message):
-    (tmp_path / "labels.csv").write_bytes(content)
+    if content is not None:
+        (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(DataError, match=message):
         PhraseSet(tmp_path / "labels.csv")
-
-
-def test_missing_tables(tmp_path):
-    with pytest.raises(DataError, match=r"cannot read .*nowhere\.csv"):
-        PhraseSet(tmp_path / "nowhere.csv")
-    with pytest.raises(DataError, match=r"cannot read .*phrases\.csv"):
-        PhraseSet(tmp_path)
 
 
 def test_a_gaze_table_without_its_columns(tmp_path):
@@ -233,3 +230,33 @@ def test_foreign_tables_nearby(tmp_path):
     (tmp_path / "other").rename(tmp_path / "mine" / "other")
     with pytest.raises(DataError, match=r"pairs\.csv has the columns"):
         PhraseSet(table, tmp_path / "mine")
+
+
+# The column split
+
+SPLIT_COLUMNS = ["image", "phrase", "boxes", "kind", "split"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (["later", ""], "line 2: split 'later' is none of train, validation, test"),
+        (["train", "test"], "line 3: photo mine/a is in test and in train"),
+    ],
+)
+def test_wrong_splits(tmp_path, splits, message):
+    photos(tmp_path / "mine", "a")
+    rows = [["a.jpg", "a cup", "", "noun", split] for split in splits]
+    write(tmp_path / "mine" / "phrases.csv", SPLIT_COLUMNS, *rows)
+    with pytest.raises(DataError, match=message):
+        PhraseSet(tmp_path / "mine")
+
+
+def test_split_column_wins_over_the_rule(tmp_path):
+    names = [str(n) for n in range(20)]
+    photos(tmp_path / "mine", *names)
+    rows = [[f"{name}.jpg", "a cup", "", "noun", "test" if int(name) < 8 else ""] for name in names]
+    write(tmp_path / "mine" / "phrases.csv", SPLIT_COLUMNS, *rows)
+    split = PhraseSet(tmp_path / "mine").split
+    expected = {**dict.fromkeys(names[:8], "test"), **split_names(names[8:])}
+    assert split == {f"mine/{name}": part for name, part in expected.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import sys
@@ -10,27 +9,22 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from packing import left_behind, picture, refused, run_prepare, write_table
 
-from salgan_edge import cli
 from salgan_edge.errors import DataError, MissingDependencyError, OutputError
-from salgan_edge.gaze.folder import GazeFolder
-from salgan_edge.gaze.info import DatasetInfo
-from salgan_edge.gaze.prepare import pack
+from salgan_edge.gaze.folder import DatasetInfo, GazeFolder
+from salgan_edge.gaze.phrases import PhraseSet
+from salgan_edge.gaze.prepare import Columns, LayoutName, PrepareOptions, SplitChoice, build
 from salgan_edge.gaze.prepare.build import prepare
-from salgan_edge.gaze.prepare.conditions import condition_named, parse_name, short_name
-from salgan_edge.gaze.prepare.layout import LayoutName, PrepareOptions, SplitChoice
-from salgan_edge.gaze.prepare.maps import read_map
-from salgan_edge.gaze.prepare.points import read_points
-from salgan_edge.gaze.prepare.texts import Columns, read_texts
+from salgan_edge.gaze.prepare.readers import read_map, read_points
+from salgan_edge.gaze.prepare.texts import condition_named, parse_name, read_texts, short_name
 from salgan_edge.images import read_image, write_image
 
 WIDTH, HEIGHT = 60, 40
 
 
 def photo(seed, size=(HEIGHT, WIDTH)):
-    """Distinct smooth pictures: JPEG keeps them nearly."""
-    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
-    return np.stack([rows * 3 + seed, columns * 2 + 3 * seed, rows + columns], axis=-1).astype(np.uint8)
+    return picture(seed, size)
 
 
 def blurred(x, y, size=(HEIGHT, WIDTH)):
@@ -55,28 +49,6 @@ def stored(folder):
     """Fixations of a packed folder as they lie in the file."""
     with np.load(folder / "fixations.npz") as file:
         return {key: file[key] for key in file.files}
-
-
-def left_behind(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def run_prepare(source, output, **options):
-    lines = []
-    folder = prepare(source, output, PrepareOptions(**options), report=lines.append)
-    return folder, lines
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["salgan-edge", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
 
 
 # SJTU-TIS as published
@@ -181,11 +153,6 @@ def test_forms_of_fixations(published, tmp_path, kind):
     check_published(folder)
 
 
-def write_table(path, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-
-
 def write_workbook(path, sheets):
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
@@ -249,7 +216,7 @@ def test_only_what_is_usable_is_packed(published, tmp_path, run):
             published / "image_1800" / "000000000109_0.png",
             published / "image_1800" / f"000000000165{suffix}.png",
         )
-    code, out, err = run("prepare", published, "--output", tmp_path / "packed")
+    code, out, err = run("data", "prepare", published, "--output", tmp_path / "packed")
     assert code == 0
     for line in (
         "left out: pairs with several texts in text.json (1): 000000000109 salient",
@@ -264,7 +231,7 @@ def test_only_what_is_usable_is_packed(published, tmp_path, run):
     assert keys == ["000000000071_pure", "000000000071_whole", "000000000109_general", "000000000109_pure"]
     assert out.splitlines()[2].split() == ["photos", "pairs", "general", "pure", "whole", "fixations"]
 
-    code, out, err = run("prepare", published, "--output", tmp_path / "strict", "--strict")
+    code, out, err = run("data", "prepare", published, "--output", tmp_path / "strict", "--strict")
     assert code == 1
     assert "error: --strict, and these cannot be used: " in err
     assert not (tmp_path / "strict").exists()
@@ -507,7 +474,7 @@ def test_names():
         ("t.json", '[{"image": "a", "words": "b"}]', "no column like text: found image, words"),
         ("t.csv", "file,about\na,b\n", "name it with --text-column"),
         ("t.csv", "", "no heading"),
-        ("t.xlsx", "x", "no readable .xlsx file"),
+        ("t.xlsx", "x", "not a readable .xlsx file"),
         ("t.xls", "x", "save a spreadsheet as .xlsx or .csv"),
     ],
 )
@@ -540,28 +507,29 @@ def test_optional_packages_are_hinted_at(tmp_path, monkeypatch):
 
 def test_sources_that_are_none(tmp_path, published, run):
     (tmp_path / "odd" / "stuff").mkdir(parents=True)
-    code, _, err = run("prepare", tmp_path / "odd", "-o", tmp_path / "out")
-    assert code == 1
-    assert "has no known layout (its folders: stuff)" in err
+    assert "has no known layout (its folders: stuff)" in refused(run, tmp_path / "odd")
     for layout, message in (("sjtu-tis", "does not hold image_1800"), ("folder", "has no folder of images")):
-        code, _, err = run("prepare", tmp_path / "odd", "-o", tmp_path / "out", "--layout", layout)
-        assert (code, message in err) == (1, True)
-    assert "is no folder" in run("prepare", tmp_path / "no", "-o", tmp_path / "out")[2]
-    assert "is no folder, in" in run("prepare", published, "-o", tmp_path / "out", "--maps", "no")[2]
+        assert message in refused(run, tmp_path / "odd", "--layout", layout)
+    assert "is neither a folder nor a file" in refused(run, tmp_path / "no")
+    assert "is not a folder, in" in refused(run, published, "--maps", "no")
     for name in ("a", "b"):
         shutil.copy(published / "text.json", published / f"text_{name}.json")
-    assert (
-        "several tables that may hold the texts (text.json, text_a.json, text_b.json)"
-        in (run("prepare", published, "-o", tmp_path / "out")[2])
-    )
+    several = "several tables that may hold the texts (text.json, text_a.json, text_b.json)"
+    assert several in refused(run, published)
     for path in published.glob("*.json"):
         path.unlink()
-    assert "has no table of texts" in run("prepare", published, "-o", tmp_path / "out")[2]
-    assert run("prepare", published, "-o", tmp_path / "out", "--layout", "other")[0] == 2
-    assert run("prepare", published, "-o", tmp_path / "out", "--max-side", "9")[0] == 2
-    assert run("prepare", published, "-o", tmp_path / "out", "--blur", "24")[0] == 2
-    assert run("prepare", published)[0] == 2
-    assert left_behind(tmp_path) == ["SJTU", "odd"]
+    assert "has no table of texts" in refused(run, published)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-o", "out", "--layout", "other"), ("-o", "out", "--max-side", "9"), ("-o", "out", "--blur", "24"),
+        ("-o", "out", "--box-unit", "miles"), (),
+    ],
+)  # fmt: skip
+def test_wrong_usage(tmp_path, run, options):
+    assert run("data", "prepare", tmp_path, *options)[0] == 2
 
 
 def test_several_folders_of_one_kind(tmp_path):
@@ -578,21 +546,16 @@ def test_several_folders_of_one_kind(tmp_path):
 def test_nothing_left(tmp_path, run):
     write_image(tmp_path / "in" / "images" / "a.png", photo(0))
     write_image(tmp_path / "in" / "maps" / "b.png", blurred(3, 3))
-    code, _, err = run("prepare", tmp_path / "in", "-o", tmp_path / "out")
-    assert code == 1
-    assert "has nothing that can be packed: photos with neither map nor fixations (1): a.png" in err
+    message = "has nothing that can be packed: photos with neither map nor fixations (1): a.png"
+    assert message in refused(run, tmp_path / "in")
     write_image(tmp_path / "in" / "maps" / "a.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-    code, _, err = run("prepare", tmp_path / "in", "-o", tmp_path / "out")
-    assert code == 1
-    assert "nothing usable is left; maps that cannot be used (1): a.png [no value above zero]" in err
-    assert left_behind(tmp_path) == ["in"]
+    message = "nothing usable is left; maps that cannot be used (1): a.png [no value above zero]"
+    assert message in refused(run, tmp_path / "in")
 
 
 def test_packed_folder_is_no_source(published, tmp_path, run):
     run_prepare(published, tmp_path / "packed")
-    code, _, err = run("prepare", tmp_path / "packed", "-o", tmp_path / "out")
-    assert code == 1
-    assert "is a packed folder already" in err
+    assert "is a packed folder already" in refused(run, tmp_path / "packed")
 
 
 # What is left behind
@@ -601,49 +564,90 @@ def test_packed_folder_is_no_source(published, tmp_path, run):
 def test_existing_output(published, tmp_path, run):
     output = tmp_path / "packed"
     output.mkdir()
-    assert run("prepare", published, "-o", output)[0] == 0
+    assert run("data", "prepare", published, "-o", output)[0] == 0
     before = (output / "pairs.csv").read_bytes()
-    code, _, err = run("prepare", published, "-o", output)
+    code, _, err = run("data", "prepare", published, "-o", output)
     assert code == 1
     assert "is not empty: choose another --output, or replace it with --overwrite" in err
     (published / "fixation_1800" / "000000000071.png").unlink()
-    code, _, _ = run("prepare", published, "-o", output, "--overwrite")
+    code, _, _ = run("data", "prepare", published, "-o", output, "--overwrite")
     assert code == 0
     assert (output / "pairs.csv").read_bytes() != before
     assert (output.stat().st_mode & 0o777) == ((tmp_path / "SJTU" / "map_1800").stat().st_mode & 0o777)
     # A folder with anything else in it is never replaced.
     (output / "thesis.txt").write_text("years of work")
-    code, _, err = run("prepare", published, "-o", output, "--overwrite")
+    code, _, err = run("data", "prepare", published, "-o", output, "--overwrite")
     assert code == 1
-    assert "is no packed folder (it holds thesis.txt)" in err
-    assert "holds the source" in run("prepare", published, "-o", tmp_path, "--overwrite")[2]
-    assert "holds the source" in run("prepare", published, "-o", published, "--overwrite")[2]
-    assert "is a file" in run("prepare", published, "-o", output / "pairs.csv")[2]
+    assert "is not a packed folder (it holds thesis.txt)" in err
+    assert "holds the source" in run("data", "prepare", published, "-o", tmp_path, "--overwrite")[2]
+    assert "holds the source" in run("data", "prepare", published, "-o", published, "--overwrite")[2]
+    assert "is a file" in run("data", "prepare", published, "-o", output / "pairs.csv")[2]
     assert left_behind(tmp_path) == ["SJTU", "packed"]
 
 
-@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device"), MemoryError])
-def test_interruption_leaves_nothing(published, tmp_path, monkeypatch, fault):
-    run_prepare(published, tmp_path / "packed")
-    before = {path.name: path.read_bytes() for path in (tmp_path / "packed").glob("*.*")}
+@pytest.fixture(params=["gaze", "texts"])
+def source(request, tmp_path, published):
+    """A source of each kind of folder."""
+    if request.param == "gaze":
+        return published
+    shutil.rmtree(published)
+    folder = tmp_path / "SJTU"
+    for n in range(2):
+        write_image(folder / "photos" / f"{n}.jpg", photo(40 * n))
+    write_table(
+        folder / "boxes.csv", [["image", "text", "boxes"], *([n, "a cup", "0,0,.5,.5"] for n in (0, 1))]
+    )
+    return folder
 
-    def interrupted(groups):
-        yield groups[0]
+
+@pytest.fixture
+def packed(source, tmp_path):
+    """The packed folder, and a function that says whether it is as it was, with nothing beside it."""
+    output = tmp_path / "packed"
+    prepare(source, output, PrepareOptions())
+    before = {path.name: path.read_bytes() for path in output.rglob("*.*")}
+
+    def untouched():
+        after = {path.name: path.read_bytes() for path in output.rglob("*.*")}
+        return (left_behind(tmp_path), after) == (["SJTU", "packed"], before)
+
+    return output, untouched
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device"), MemoryError])
+def test_interruption_leaves_nothing(source, packed, tmp_path, fault):
+    def interrupted(photos):
+        yield photos[0]
         raise fault
 
     expected = OutputError if isinstance(fault, OSError) else fault
     for output, overwrite in (("new", False), ("packed", True)):
         with pytest.raises(expected):
-            prepare(published, tmp_path / output, PrepareOptions(overwrite=overwrite), progress=interrupted)
-    assert left_behind(tmp_path) == ["SJTU", "packed"]
-    assert {path.name: path.read_bytes() for path in (tmp_path / "packed").glob("*.*")} == before
+            prepare(source, tmp_path / output, PrepareOptions(overwrite=overwrite), progress=interrupted)
+        assert packed[1]()
 
-    # In the last step too: the old folder comes back.
-    monkeypatch.setattr(pack, "GazeFolder", lambda _folder: (_ for _ in ()).throw(KeyboardInterrupt))
+
+def test_interruption_of_the_last_steps(source, packed, monkeypatch):
+    """While the new folder is read, and between the two renames."""
+    output, untouched = packed
+    for reader in (GazeFolder, PhraseSet):
+        monkeypatch.setattr(reader, "__init__", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        prepare(published, tmp_path / "packed", PrepareOptions(overwrite=True))
-    assert left_behind(tmp_path) == ["SJTU", "packed"]
-    check_published(GazeFolder(tmp_path / "packed"))
+        prepare(source, output, PrepareOptions(overwrite=True))
+    monkeypatch.undo()
+    assert untouched()
+    rename = type(output).rename
+
+    def stopped(path, target):
+        moved = rename(path, target)
+        if str(target).endswith("-old"):
+            raise KeyboardInterrupt
+        return moved
+
+    monkeypatch.setattr(type(output), "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(source, output, PrepareOptions(overwrite=True))
+    assert untouched()
 
 
 def test_interrupted_command(published, tmp_path, monkeypatch, run):
@@ -652,8 +656,8 @@ def test_interrupted_command(published, tmp_path, monkeypatch, run):
             raise KeyboardInterrupt
         return read_image(path)
 
-    monkeypatch.setattr(pack, "read_image", interrupted)
-    assert run("prepare", published, "-o", tmp_path / "packed")[0] == 130
+    monkeypatch.setattr(build, "read_image", interrupted)
+    assert run("data", "prepare", published, "-o", tmp_path / "packed")[0] == 130
     assert left_behind(tmp_path) == ["SJTU"]
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from salgan_edge import PromptPack, SaliencyPredictor, archive, cli, samples
+from salgan_edge import PromptPack, SaliencyPredictor, cli, packing, samples
 from salgan_edge.bundle import Bundle, default_bundle
 from salgan_edge.errors import InputError, OutputError, PromptError
 from salgan_edge.tokenizer import ClipTokenizer
@@ -28,7 +28,7 @@ def pack(predictor):
 def lite(tmp_path_factory):
     """The embedded bundle without its text encoder."""
     file = tmp_path_factory.mktemp("lite") / "lite.salgan"
-    archive.pack(Bundle.open(default_bundle()), file, without_text_encoder=True)
+    packing.pack(Bundle.open(default_bundle()), file, without_text_encoder=True)
     return file
 
 

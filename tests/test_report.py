@@ -17,18 +17,15 @@ import pytest
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
-from salgan_edge.export.golden import make_golden  # noqa: E402
-from salgan_edge.export.graph_facts import count_macs, read_facts  # noqa: E402
-from salgan_edge.export.parity import Case  # noqa: E402
-from salgan_edge.export.receipt import write_receipt  # noqa: E402
-from salgan_edge.export.report import shell_line  # noqa: E402
-from salgan_edge.export.report_page import render_markdown  # noqa: E402
+from salgan_edge.export.facts import count_macs, read_facts  # noqa: E402
+from salgan_edge.export.parity import Case, make_golden  # noqa: E402
+from salgan_edge.export.report import render_markdown, shell_line, write_receipt  # noqa: E402
 
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E402
 from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
-from salgan_edge.verification.golden import GoldenData  # noqa: E402
+from salgan_edge.verify.golden import GoldenData  # noqa: E402
 
 CASES = [Case("text encoder, 1 prompt", 2e-7, 1e-5), Case("generator, 1 photos", 6e-5, 1e-4)]
 GATE = {

@@ -17,8 +17,7 @@ from salgan_edge.train.teach import Teachers, soften  # noqa: E402
 
 from salgan_edge.errors import CheckpointError  # noqa: E402
 from salgan_edge.gaze.detector import Detection  # noqa: E402
-from salgan_edge.gaze.folder import GazeFolder  # noqa: E402
-from salgan_edge.gaze.split import third  # noqa: E402
+from salgan_edge.gaze.folder import GazeFolder, third  # noqa: E402
 
 
 @pytest.fixture
@@ -112,20 +111,20 @@ def test_no_teacher_speaks_of_what_it_learned(training, tmp_path):
 
 
 def test_a_third_is_left_out(gaze_data):
-    from salgan_edge.train.setup import _fitted
+    from salgan_edge.train.setup import fitted_folder
 
     folder = GazeFolder(gaze_data / "sjtu_tis")
     everything = {pair.image for pair in folder.select("train")}
     parts = []
     for part in ("1/3", "2/3", "3/3"):
-        fitted = _fitted(folder, changed(TrainConfig(), leave_out=part))
+        fitted = fitted_folder(folder, changed(TrainConfig(), leave_out=part))
         parts.append(everything - {pair.image for pair in fitted.select("train")})
         assert {pair.image for pair in fitted.select("validation")} == {
             pair.image for pair in folder.select("validation")
         }
     assert set.union(*parts) == everything
     assert sum(map(len, parts)) == len(everything)
-    both = _fitted(folder, changed(TrainConfig(), fit="train+validation"))
+    both = fitted_folder(folder, changed(TrainConfig(), fit="train+validation"))
     assert {pair.image for pair in both.select("train")} == everything | {
         pair.image for pair in folder.select("validation")
     }

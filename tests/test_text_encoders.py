@@ -14,14 +14,15 @@ onnx = pytest.importorskip("onnx")
 transformers = pytest.importorskip("transformers")
 
 from salgan_edge.export import convert as conversion  # noqa: E402
-from salgan_edge.export.convert import check_size, convert  # noqa: E402
-from salgan_edge.export.graphs import (  # noqa: E402
+from salgan_edge.export.convert import (  # noqa: E402
     TEXT_ENCODER_DIMENSIONS,
     TextEncoderGraph,
+    check_size,
+    convert,
     text_encoder_example,
 )
 from salgan_edge.export.write import export_bundle  # noqa: E402
-from salgan_edge.train.networks.text_encoders import load_text_encoder, write_tokenizer  # noqa: E402
+from salgan_edge.train.networks.text_encoder import load_text_encoder, write_tokenizer  # noqa: E402
 
 from salgan_edge import contract  # noqa: E402
 from salgan_edge.bundle import default_bundle  # noqa: E402

@@ -10,6 +10,7 @@ import math
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -19,29 +20,28 @@ torch = pytest.importorskip("torch")
 
 from lightning_fabric import Fabric  # noqa: E402
 from salgan_edge.train import loop, losses  # noqa: E402
-from salgan_edge.train.checkpoint import load_generator  # noqa: E402
-from salgan_edge.train.config import TrainConfig, changed, parse_settings  # noqa: E402
+from salgan_edge.train.checkpoint import Description, build, load_generator  # noqa: E402
+from salgan_edge.train.config import (  # noqa: E402
+    TrainConfig,
+    changed,
+    parse_settings,
+    recipe,
+)
 from salgan_edge.train.data import text_vectors  # noqa: E402
-from salgan_edge.train.data.augment import draw_view  # noqa: E402
-from salgan_edge.train.data.objects import object_map, prompts_for  # noqa: E402
+from salgan_edge.train.data.named import object_map, prompts_for  # noqa: E402
 from salgan_edge.train.data.samples import Batch, TrainingSet, to_grid  # noqa: E402
-from salgan_edge.train.ema import Average  # noqa: E402
-from salgan_edge.train.gan import Gan, train_step  # noqa: E402
+from salgan_edge.train.gan import ConditionalDiscriminator, Gan, judge, make_discriminator, train_step  # noqa: E402
 from salgan_edge.train.loop import Sources, TrainingInterrupted, train  # noqa: E402
-from salgan_edge.train.networks.discriminator import ConditionalDiscriminator, judge  # noqa: E402
+from salgan_edge.train.networks import PRESETS  # noqa: E402
 from salgan_edge.train.networks.edge import EdgeGenerator  # noqa: E402
 from salgan_edge.train.networks.paper import PaperGenerator  # noqa: E402
-from salgan_edge.train.predict import predict  # noqa: E402
-from salgan_edge.train.progress import Display  # noqa: E402
-from salgan_edge.train.recipes import recipe  # noqa: E402
-from salgan_edge.train.setup import load_data, make_discriminator, make_encoder  # noqa: E402
+from salgan_edge.train.networks.text_encoder import make_encoder  # noqa: E402
+from salgan_edge.train.run import Average, Display  # noqa: E402
+from salgan_edge.train.setup import load_data  # noqa: E402
 
-from salgan_edge import cli  # noqa: E402
 from salgan_edge.errors import CheckpointError, DataError, DeviceError  # noqa: E402
 from salgan_edge.gaze.detector import COCO_CLASSES, Detection  # noqa: E402
-from salgan_edge.gaze.folder import GazeFolder, photos  # noqa: E402
-from salgan_edge.gaze.phrases import mirrored  # noqa: E402
-from salgan_edge.gaze.split import split_names  # noqa: E402
+from salgan_edge.gaze.folder import GazeFolder, split_names  # noqa: E402
 from salgan_edge.images import read_image  # noqa: E402
 
 # Splits and data
@@ -56,38 +56,6 @@ def test_split_is_70_15_15_and_by_name_alone():
     # Written down once: a change of the rule would let training photos into the test.
     chosen = [n for n in range(30) if split[f"{n:012d}"] == "validation"]
     assert chosen == [9, 11, 19, 24, 28]
-
-
-def test_no_photo_crosses_a_split(gaze_data):
-    folder = GazeFolder(gaze_data / "sjtu_tis")
-    images = {part: {pair.image for pair in folder.select(part)} for part in ("train", "validation", "test")}
-    assert not images["train"] & images["validation"]
-    assert not images["train"] & images["test"]
-    assert not images["validation"] & images["test"]
-    assert {len(pairs) for part in images for pairs in photos(folder.select(part)).values()} == {4}
-    assert sum(len(found) for found in images.values()) == 14
-
-
-def test_fixations_and_map(gaze_data):
-    folder = GazeFolder(gaze_data / "sjtu_tis")
-    pair = next(p for p in folder.pairs if p.condition == "salient")
-    counts = folder.fixation_map(pair, (48, 64))
-    assert counts.sum() == 30
-    human = folder.saliency_map(pair)
-    assert human.shape == (240, 320)
-    assert human.max() == pytest.approx(1)
-    y, x = np.unravel_index(human.argmax(), human.shape)
-    # Made around (12, 12) of 64 columns and 48 rows.
-    assert abs(x / 5 - 12) < 3
-    assert abs(y / 5 - 12) < 3
-
-
-@pytest.mark.parametrize("part", ["pairs.csv", "fixations.npz", "images"])
-def test_unusable_data_folder_names_what_is_missing(tmp_path, part):
-    for name in {"pairs.csv", "fixations.npz", "images"} - {part}:
-        (tmp_path / name).write_text("image,condition,text,width,height,fixations\n")
-    with pytest.raises(DataError, match=f"has no {part}"):
-        GazeFolder(tmp_path)
 
 
 def test_grid_keeps_the_place():
@@ -134,28 +102,6 @@ def test_object_prompts():
     assert "two dogs" in prompts_for("dog", 2)
     assert "several people" in prompts_for("person", 5)
     assert "an apple" in text_vectors.name_variants("a apple")
-
-
-def test_mirrored_text():
-    assert mirrored("the dog on the left of the right lamp") == "the dog on the right of the left lamp"
-
-
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_views_move_photo_and_maps_alike(mirrored):
-    pixels = np.zeros((80, 80, 3), np.uint8)
-    pixels[38:43, 60:65] = 255
-    maps = np.zeros((1, 32, 32), np.float32)
-    maps[0, 15:17, 24:26] = 1
-    for seed in range(5):
-        view = draw_view(TrainConfig(augment=0.99), np.random.default_rng(seed), mirrored=mirrored)
-        seen, map_seen = view.pixels(pixels, 64)[..., 0], view.maps(maps, 16)[0]
-        # The grey of the surroundings does not count.
-        y, x = (np.average(axis, weights=seen > 200) for axis in np.indices(seen.shape))
-        map_y, map_x = (np.average(axis, weights=map_seen) for axis in np.indices(map_seen.shape))
-        # A cell is four pixels; the middles of both are compared.
-        assert abs((y + 0.5) / 4 - (map_y + 0.5)) < 0.5
-        assert abs((x + 0.5) / 4 - (map_x + 0.5)) < 0.5
-        assert (x < 32) == mirrored
 
 
 def test_absent_objects_are_really_absent(gaze_data):
@@ -263,6 +209,25 @@ def test_recipe_open_takes_named_sets_alone():
         changed(config, without="osie")
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_makes_predictions(name):
+    """By its name alone: of a size that its row allows, and of no other."""
+    preset = PRESETS[name]
+    config = TrainConfig(preset=name, size=2 * preset.stride)
+    model = build(Description(name, config.network_arguments()))
+    pixels = model.preprocess(torch.zeros(1, 8, 9, 3, dtype=torch.uint8))
+    maps = model.eval().predict(pixels, torch.zeros(1, 2, model.dimension)).map
+    assert maps.shape == (1, 2, model.grid, model.grid)
+    with pytest.raises(ValueError, match=f"no multiple of {preset.stride}, as preset {name} needs"):
+        TrainConfig(preset=name, size=preset.stride + 1)
+
+
+def test_settings_load_no_torch():
+    script = "import sys, salgan_edge.train.config; print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
@@ -279,7 +244,7 @@ def test_wrong_settings(assignment, message):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"size": 100}, {"epochs": 0}, {"ema": 1.0}, {"nss": -1.0}, {"text_cast": "int"}, {"kl": 0.0, "cc": 0.0}]
+    "bad", [{"preset": "x"}, {"size": 100}, {"epochs": 0}, {"ema": 1.0}, {"nss": -1.0}, {"text_cast": "int"}, {"kl": 0.0, "cc": 0.0}]
 )  # fmt: skip
 def test_settings_are_checked(bad):
     with pytest.raises(ValueError, match="every loss" if "cc" in bad else next(iter(bad))):
@@ -313,7 +278,7 @@ def test_a_step_of_the_gan_goes_the_right_way(kind):
     pixels = generator.preprocess.normalise(batch.pixels.permute(0, 3, 1, 2).float())
 
     def measure(made_by, judged_by):
-        made = predict(made_by, pixels, batch.text).map.detach()
+        made = made_by.predict(pixels, batch.text).map.detach()
         human = judge(judged_by, losses.relative(batch.target), pixels, batch.text)
         fake = judge(judged_by, made, pixels, batch.text)
         fooling = losses.adversarial_loss(fake, human=True).mean().item()
@@ -622,14 +587,6 @@ def test_training_refuses_what_is_missing(tmp_path, gaze_data, tiny_text_encoder
     assert not (tmp_path / "run").exists()
 
 
-def call(monkeypatch, *arguments):
-    """The command line's exit code."""
-    monkeypatch.setattr(sys, "argv", ["salgan-edge", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return stop.value.code
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -639,13 +596,14 @@ def call(monkeypatch, *arguments):
         (["--set", "text_cast=int"], "float or integer"),
     ],
 )
-def test_command_refuses_bad_settings(gaze_data, monkeypatch, capsys, tmp_path, options, message):
-    assert call(monkeypatch, "train", "--data", gaze_data, "--output", tmp_path, *options) == 2
+def test_command_refuses_bad_settings(gaze_data, run, tmp_path, options, message):
+    code, _, errors = run("train", "--data", gaze_data, "--output", tmp_path, *options)
+    assert code == 2
     # The message is wrapped to the terminal's width.
-    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert message in " ".join(errors.replace("│", " ").split())
 
 
-def test_command_trains_is_interrupted_and_goes_on(sources, monkeypatch, capsys, tmp_path):
+def test_command_trains_is_interrupted_and_goes_on(sources, monkeypatch, run, tmp_path):
     arguments = [
         "train", "--data", sources.data, "--text-encoder", sources.text_encoder, "--from", sources.start, "--recipe", "small",
         "--output", tmp_path / "my run", "--size", 64, "--epochs", 1, "--set", "prompts=4", "--set", "batch_size=4", "--set", "human_repeats=1",
@@ -653,15 +611,15 @@ def test_command_trains_is_interrupted_and_goes_on(sources, monkeypatch, capsys,
     ]  # fmt: skip
     with monkeypatch.context() as patch:
         interrupt_at(patch, 1)
-        assert call(patch, *arguments) == 130
-    told = capsys.readouterr().err.splitlines()
-    assert told[-2].endswith("Go on with")
-    again = shlex.split(told[-1])
+        code, _, told = run(*arguments)
+    assert code == 130
+    before, command = told.splitlines()[-2:]
+    assert before.endswith("Go on with")
+    again = shlex.split(command)
     assert again == ["salgan-edge", *map(str, arguments), "--resume"]
-    assert call(monkeypatch, *again[1:]) == 0
-    assert capsys.readouterr().out.startswith(
-        f"{tmp_path / 'my run' / 'generator.safetensors'}: validation CC all"
-    )
+    code, told, _ = run(*again[1:])
+    assert code == 0
+    assert told.startswith(f"{tmp_path / 'my run' / 'generator.safetensors'}: validation CC all")
 
 
 def test_progress_on_a_terminal(monkeypatch):

@@ -18,7 +18,7 @@ onnx = pytest.importorskip("onnx")
 from salgan_edge.export import triton  # noqa: E402
 from salgan_edge.export.triton import write_triton_repository  # noqa: E402
 
-from salgan_edge import cli, contract, samples  # noqa: E402
+from salgan_edge import contract, samples  # noqa: E402
 from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
 from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import ExportError, OutputError  # noqa: E402
@@ -437,7 +437,7 @@ def test_example_of_the_readme(repository, server, predictor, tmp_path, monkeypa
     assert names["spoon"].shape == samples.load("coffee").shape[:2]
 
 
-def test_command(tmp_path, monkeypatch, capsys):
+def test_command(tmp_path, monkeypatch, run):
     """A place that cannot be replaced is refused before the export begins."""
     pytest.importorskip("torch")
     from salgan_edge.export import write
@@ -447,16 +447,12 @@ def test_command(tmp_path, monkeypatch, capsys):
         write, "export_bundle", lambda *_a, **_k: exported.append(1) or Bundle.open(default_bundle())
     )
     folder = tmp_path / "models"
-    command = ["salgan-edge", "export", "-o", str(tmp_path / "b"), "--triton", str(folder)]
-    monkeypatch.setattr(sys, "argv", [*command, "--triton-kind", "cpu"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0
-    assert f"{folder}: Triton model repository" in capsys.readouterr().out
+    code, told, _ = run("export", "-o", "b", "--triton", folder, "--triton-kind", "cpu")
+    assert code == 0
+    assert f"{folder}: Triton model repository" in told
     assert "kind: KIND_CPU" in (folder / GENERATOR / "config.pbtxt").read_text()
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 1
-    assert "holds other files (notes.txt)" in capsys.readouterr().err
+    code, _, errors = run("export", "-o", "b", "--triton", folder)
+    assert code == 1
+    assert "holds other files (notes.txt)" in errors
     assert exported == [1]

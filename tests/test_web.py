@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ onnx = pytest.importorskip("onnx")
 
 from salgan_edge.export import web  # noqa: E402
 
-from salgan_edge import cli, contract  # noqa: E402
+from salgan_edge import contract  # noqa: E402
 from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
 from salgan_edge.errors import ExportError, MissingDependencyError, ParityError  # noqa: E402
 
@@ -210,39 +209,32 @@ def test_script_is_beside_the_module():
 # The command
 
 
-def export_that_is_default(*_arguments, prove, **_options):
-    """As the real one, but for the exporting: what proves the bundle is called before it is published."""
-    bundle = Bundle.open(default_bundle())
-    prove(bundle)
-    return bundle
-
-
-def test_command(tmp_path, monkeypatch, capsys):
+def test_command(tmp_path, monkeypatch, run):
     """Node is asked for before the export begins; a difference is an error of the command."""
     pytest.importorskip("torch")
     from salgan_edge.export import write
 
     exported = []
-    monkeypatch.setattr(
-        write, "export_bundle", lambda *_a, **k: exported.append(1) or export_that_is_default(**k)
-    )
-    monkeypatch.setattr(sys, "argv", ["salgan-edge", "export", "-o", str(tmp_path / "b"), "--target", "web"])
+
+    def export_that_is_default(*_arguments, prove, **_options):
+        """As the real one, but for the exporting: what proves the bundle is called before it is published."""
+        exported.append(1)
+        bundle = Bundle.open(default_bundle())
+        prove(bundle)
+        return bundle
+
+    monkeypatch.setattr(write, "export_bundle", export_that_is_default)
     monkeypatch.setattr(web, "install_web_runtime", lambda **_k: tmp_path)
     monkeypatch.setattr(web, "check_web", lambda *_a, **_k: [web.Comparison("generator, 1", 2e-6)])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 0
-    assert (
-        f"onnxruntime-web {web.WEB_VERSION}: 1 comparisons passed; largest difference 2.0e-06 of 1e-03"
-        in capsys.readouterr().err
-    )
+    code, _, errors = run("export", "-o", "b", "--target", "web")
+    assert code == 0
+    passed = "1 comparisons passed; largest difference 2.0e-06 of 1e-03"
+    assert f"onnxruntime-web {web.WEB_VERSION}: {passed}" in errors
 
     def absent(**_options):
         raise MissingDependencyError("node is not installed: install it")
 
     monkeypatch.setattr(web, "install_web_runtime", absent)
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 1
-    assert capsys.readouterr().err == "error: node is not installed: install it\n"
+    code, _, errors = run("export", "-o", "b", "--target", "web")
+    assert (code, errors) == (1, "error: node is not installed: install it\n")
     assert exported == [1]

@@ -25,7 +25,7 @@ import pytest
 from salgan_edge import samples
 from salgan_edge.bundle import default_bundle
 from salgan_edge.metrics import cc
-from salgan_edge.verification.tolerance import tolerance_for
+from salgan_edge.verify.golden import tolerance_for
 
 PHOTO = samples.path("coffee")
 
@@ -156,25 +156,11 @@ def test_cpu_is_quiet(run):
 
 
 @without_gpu
-def test_strict_refuses_the_cpu(run):
-    code, out, err = run("full", "predict", PHOTO, "a spoon", "--strict")
-    assert (code, out, err) == (1, "", f"error: cuda is not usable: {DRIVER}; or use --device cpu\n")
-
-
-@without_gpu
 def test_debug_shows_the_log_of_onnxruntime(run):
     code, out, err = run("full", "--debug", "predict", PHOTO, "a spoon")
     assert (code, out) == (0, "coffee_a-spoon.png\n")
     assert "[I:onnxruntime:" in err
     assert "warning: CUDA is there but not usable" in err
-
-
-def test_number_of_a_device(run):
-    code, out, err = run(
-        "bare", "predict", PHOTO, "a spoon", "--device", "cuda", "--provider-option", "device_id=first"
-    )
-    assert (code, out) == (2, "")
-    assert "device_id is 'first': the number of a device was expected" in err
 
 
 # onnxruntime-openvino
@@ -221,46 +207,50 @@ def test_graph_that_is_damaged_is_not_the_fault_of_the_device(run, tmp_path):
     assert failed == {"file generator.onnx", "contract of generator.onnx"}
 
 
-@without_intel_gpu
-def test_openvino_on_a_gpu_that_is_not_there(run):
-    code, out, err = run(
-        "ov", "predict", PHOTO, "a spoon", "--device", "openvino", "--provider-option", "device_type=GPU"
-    )
-    assert (code, out) == (1, "")
-    assert err.startswith("error: openvino is not usable with device_type=GPU: ")
-    assert len(err.splitlines()) == 1
-
-
-def test_option_that_openvino_does_not_know(run):
-    code, out, err = run(
-        "ov", "predict", PHOTO, "a spoon", "--device", "openvino", "--provider-option", "no_such=1"
-    )
-    assert (code, out) == (1, "")
-    assert "no_such" in err
-    assert len(err.splitlines()) == 1
-
-
-def test_strict_names_the_operators_on_the_cpu(run):
-    code, out, err = run("ov", "predict", PHOTO, "a spoon", "--device", "openvino", "--strict")
-    assert (code, out) == (1, "")
-    assert re.fullmatch(
-        r"error: openvino does not run all of generator\.onnx: \d+ [A-Z]\w+(, \d+ \w+)* on CPUExecutionProvider; "
-        r"leave out --strict to allow that\n",
-        err,
-    )
-
-
-def test_cuda_is_not_in_openvinos_package(run):
-    code, out, err = run("ov", "predict", PHOTO, "a spoon", "--device", "cuda")
-    assert (code, out) == (1, "")
-    assert re.fullmatch(
-        r"error: cuda was asked for, but the installed onnxruntime \(onnxruntime-openvino [\d.]+\) has no "
-        r"CUDAExecutionProvider: pip uninstall -y onnxruntime-openvino && pip install 'onnxruntime-gpu\[cuda,cudnn\]'; "
-        r"or use --device cpu\n",
-        err,
-    )
+def test_auto_is_the_cpu_where_openvino_is_installed(run):
     code, _, err = run("ov", "predict", PHOTO, "a spoon")
     assert (code, err) == (0, "")
+
+
+# What is refused
+
+
+ON_THE_CPU = (
+    r"error: openvino does not run all of generator\.onnx: \d+ [A-Z]\w+(, \d+ \w+)* on CPUExecutionProvider; "
+    r"leave out --strict to allow that\n"
+)
+NO_CUDA = (
+    r"error: cuda was asked for, but the installed onnxruntime \(onnxruntime-openvino [\d.]+\) has no "
+    r"CUDAExecutionProvider: pip uninstall -y onnxruntime-openvino && pip install 'onnxruntime-gpu\[cuda,cudnn\]'; "
+    r"or use --device cpu\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "code", "message"),
+    [
+        pytest.param(
+            "full", ["--strict"], 1, rf"error: cuda is not usable: {re.escape(DRIVER)}; or use --device cpu\n",
+            marks=without_gpu,
+        ),
+        pytest.param(
+            "ov", ["--device", "openvino", "--provider-option", "device_type=GPU"], 1,
+            r"error: openvino is not usable with device_type=GPU: .+\n", marks=without_intel_gpu,
+        ),
+        ("ov", ["--device", "openvino", "--provider-option", "no_such=1"], 1, r".*no_such.*\n"),
+        ("ov", ["--device", "openvino", "--strict"], 1, ON_THE_CPU),
+        ("ov", ["--device", "cuda"], 1, NO_CUDA),
+        (
+            "bare", ["--device", "cuda", "--provider-option", "device_id=first"], 2,
+            r"(?s).*device_id is 'first': the number of a device was expected.*",
+        ),
+    ],
+)  # fmt: skip
+def test_refusals(run, name, options, code, message):
+    """What is wrong and what to do, and nothing else."""
+    found, out, err = run(name, "predict", PHOTO, "a spoon", *options)
+    assert (found, out) == (code, "")
+    assert re.fullmatch(message, err)
 
 
 # Two packages

@@ -21,7 +21,7 @@ import typer
 from salgan_edge.train import released
 from salgan_edge.train.config import TrainConfig, changed, parse_settings
 from salgan_edge.train.loop import Sources, train
-from salgan_edge.train.networks.efficientnet import packaged_weights
+from salgan_edge.train.networks.backbones import packaged_weights
 from salgan_edge.train.validate import POINTING
 
 from salgan_edge.files import writing

@@ -1,4 +1,4 @@
-"""Writes measured scores into a checkpoint, so that every bundle made of it tells them.
+"""Writes measured scores into a checkpoint, so that every bundle made of it has them in its manifest.
 
 ::
 
@@ -19,8 +19,7 @@ import typer
 from salgan_edge.train.checkpoint import load_generator, save_generator
 
 from salgan_edge.errors import InputError
-from salgan_edge.evaluate.prompts import PromptEvaluation
-from salgan_edge.evaluate.scores import Evaluation
+from salgan_edge.evaluate.scores import Evaluation, PromptEvaluation
 
 __all__ = ["main"]
 

@@ -27,7 +27,7 @@ def measure(arguments: list[str]) -> dict[str, float]:
     """Seconds, CPU seconds and the largest memory in bytes of ``salgan-edge export`` with `arguments`.
 
     Raises:
-        ExportError: the export failed; it has said why.
+        ExportError: the export failed; its own message is on standard error.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "salgan_edge", "export", "--output", str(Path(folder) / "bundle")]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from salgan_edge.train.data.objects import TARGETS, TargetShape, box_map, object_map
+from salgan_edge.train.data.named import TARGETS, TargetShape, box_map, object_map
 from salgan_edge.train.data.samples import to_grid
 
 from salgan_edge.gaze.detector import Detection

@@ -13,7 +13,7 @@ OpenCV's own spectral residual of a made-up photo; ``cv2.saliency`` is in opencv
     contrib/bin/python -m tools.golden spectral_residual
 
 Inputs are made by `case` and `photo`, which the tests import, so the files hold the values alone. numpy promises the same numbers from the
-same seed only for one generator and stream of versions; should they ever differ, the sums in the file tell, and this is run again.
+same seed only for one generator and stream of versions; the sums in the file show whether they differ; then run this again.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def points(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def values(name: str) -> dict[str, float]:
-    """What pysaliency says to a case."""
+    """Scores of a case by pysaliency."""
     import pysaliency  # noqa: PLC0415 - the tests import this file without it
     from pysaliency.metrics import CC, NSS, SIM, MIT_KLDiv  # noqa: PLC0415
 

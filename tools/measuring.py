@@ -113,8 +113,8 @@ def measure_whole(
         neck: ``yolox_nano_coco.onnx``; looked for in ``../shared/weights`` where None.
         clipseg_folder: `transformers` folder with CLIPSeg's weights; random ones where None.
         live: measure the live loop too.
-        tell: is given a line for each peer that is left out.
-        progress: told what is measured, and the share of it that is done.
+        tell: called with a line for each peer that is left out.
+        progress: called with what is measured and the share of it that is done, 0..1.
 
     Raises:
         SalganEdgeError: a bundle or a file cannot be used, or none of the peers is available.

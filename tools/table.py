@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from salgan_edge.benchmarks.record import Record, Row
 
-__all__ = ["END", "PAGES", "START", "filled", "main", "render_figures", "render_speed", "render_summary", "shown_number"]
+__all__ = [
+    "END",
+    "PAGES",
+    "START",
+    "filled",
+    "main",
+    "render_figures",
+    "render_speed",
+    "render_summary",
+    "shown_number",
+]
 
 START = "<!-- benchmark {kind}: written by python -m tools table -->"
 """Line before a table; kinds are ``summary``, ``table`` and ``figures``."""
@@ -108,7 +118,8 @@ def render_summary(records: Sequence[Record]) -> str:
             (
                 f"{shown_number(row.stats.median_ms)} ms"
                 for row in record.rows
-                if (row.group, row.name, row.parameters.get("threads")) == ("peer", GENERATOR, 1) and row.stats
+                if (row.group, row.name, row.parameters.get("threads")) == ("peer", GENERATOR, 1)
+                and row.stats
             ),
             "-",
         )

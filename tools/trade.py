@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
-    from salgan_edge.train.networks.edge import EdgeGenerator
-    from salgan_edge.train.networks.paper import PaperGenerator
+    from salgan_edge.train.networks.generator import Generator
 
 __all__ = ["Candidate", "Row", "main", "measure_trade", "to_markdown"]
 
@@ -105,7 +104,7 @@ def measure_trade(
         neck: ``yolox_nano_coco.onnx``; looked for in ``../shared/weights`` where None.
         threads: CPU threads.
         runs: of each at least.
-        progress: told what is being done.
+        progress: called with a line about what is being done.
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
@@ -119,7 +118,8 @@ def measure_trade(
         from salgan_edge.train.config import TrainConfig  # noqa: PLC0415
         from salgan_edge.train.data.named import find_phrase_sets  # noqa: PLC0415
         from salgan_edge.train.networks.edge import DOMAINS  # noqa: PLC0415
-        from salgan_edge.train.setup import make_encoder, resizer  # noqa: PLC0415
+        from salgan_edge.train.networks.text_encoder import make_encoder  # noqa: PLC0415
+        from salgan_edge.train.setup import resizer  # noqa: PLC0415
         from salgan_edge.train.validate import Validation  # noqa: PLC0415
 
         from salgan_edge.gaze.folder import GazeFolder  # noqa: PLC0415
@@ -171,7 +171,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _load(candidate: Candidate) -> EdgeGenerator | PaperGenerator:
+def _load(candidate: Candidate) -> Generator:
     """The network, with weights rounded to half precision as they are shipped."""
     from salgan_edge.train.checkpoint import build, load_generator  # noqa: PLC0415 - needs torch
 
@@ -186,11 +186,14 @@ def _load(candidate: Candidate) -> EdgeGenerator | PaperGenerator:
     return model.half().float().eval()
 
 
-def _graph(model: EdgeGenerator | PaperGenerator) -> tuple[bytes, int]:
+def _graph(model: Generator) -> tuple[bytes, int]:
     """The exported graph, and its multiplications."""
-    from salgan_edge.export.convert import convert  # noqa: PLC0415 - needs torch
-    from salgan_edge.export.graph_facts import count_macs  # noqa: PLC0415
-    from salgan_edge.export.graphs import GENERATOR_DIMENSIONS, generator_example  # noqa: PLC0415
+    from salgan_edge.export.convert import (  # noqa: PLC0415
+        GENERATOR_DIMENSIONS,
+        convert,
+        generator_example,
+    )
+    from salgan_edge.export.facts import count_macs  # noqa: PLC0415
 
     content = convert(
         model.for_export(), generator_example(model.dimension), [contract.IMAGE, contract.TEXT_EMBEDDING],

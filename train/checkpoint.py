@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from salgan_edge.train.networks.edge import EdgeGenerator
-from salgan_edge.train.networks.paper import PaperGenerator, load_published
+from salgan_edge.train.networks import PRESETS
+from salgan_edge.train.networks.paper import load_published
 
 from salgan_edge.errors import CheckpointError
 from salgan_edge.files import writing
@@ -17,6 +17,7 @@ from salgan_edge.files import writing
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from salgan_edge.train.networks.generator import Generator
     from torch import nn
 
 __all__ = ["Description", "build", "load_generator", "save_generator"]
@@ -32,7 +33,7 @@ class Description:
     """What a checkpoint is; written into it and into every bundle made of it."""
 
     preset: str
-    """``edge`` or ``paper``."""
+    """One of `salgan_edge.train.networks.PRESETS`."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Arguments of the network's class."""
     text_space: str = "clip-vit-base-patch32"
@@ -43,27 +44,24 @@ class Description:
     """Scores, and the split they were measured on."""
 
 
-_PRESETS: dict[str, type[EdgeGenerator | PaperGenerator]] = {"edge": EdgeGenerator, "paper": PaperGenerator}
-
-
-def build(description: Description) -> EdgeGenerator | PaperGenerator:
+def build(description: Description) -> Generator:
     """The network of a description, with fresh weights.
 
     Raises:
         CheckpointError: no such preset, or a size that it cannot have.
     """
-    if description.preset not in _PRESETS:
+    preset = PRESETS.get(description.preset)
+    if preset is None:
         raise CheckpointError(
-            f"preset {description.preset!r} is unknown: {' or '.join(_PRESETS)} was expected"
+            f"preset {description.preset!r} is unknown: {' or '.join(PRESETS)} was expected"
         )
-    network = _PRESETS[description.preset]
-    size = description.arguments.get("size", network.STRIDE)
-    if size < network.STRIDE or size % network.STRIDE:
+    size = description.arguments.get("size", preset.stride)
+    if size < preset.stride or size % preset.stride:
         raise CheckpointError(
-            f"size {size} does not fit preset {description.preset}: a multiple of {network.STRIDE} was expected"
+            f"size {size} does not fit preset {description.preset}: a multiple of {preset.stride} was expected"
         )
     try:
-        return network(**description.arguments)
+        return preset.network()(**description.arguments)
     except TypeError as error:
         raise CheckpointError(
             f"the checkpoint's settings do not fit preset {description.preset} of this version: {error}"
@@ -83,7 +81,7 @@ def save_generator(model: nn.Module, description: Description, path: Path) -> No
         save_file(tensors, temporary, metadata={_KEY: json.dumps(asdict(description))})
 
 
-def load_generator(path: Path, size: int | None = None) -> tuple[EdgeGenerator | PaperGenerator, Description]:
+def load_generator(path: Path, size: int | None = None) -> tuple[Generator, Description]:
     """Network and description of a checkpoint, in evaluation mode.
 
     Reads this project's ``.safetensors`` and the published ``.pt`` files of CLIP-SalGan's generator.

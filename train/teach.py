@@ -17,10 +17,10 @@ from salgan_edge.train.networks.edge import EdgeGenerator
 
 from salgan_edge.errors import CheckpointError
 from salgan_edge.files import writing
-from salgan_edge.gaze.split import third
+from salgan_edge.gaze.folder import third
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-__all__ = ["Teachers", "soften"]
+__all__ = ["Teachers", "read_maps", "soften", "write_maps"]
 
 
 class Teachers:
@@ -93,6 +93,21 @@ class Teachers:
         return densities
 
 
+def read_maps(cache: Path) -> dict[str, Floats]:
+    """Maps by the name of the photo that `write_maps` kept; none where there is no file."""
+    if not cache.exists():
+        return {}
+    with np.load(cache) as file:
+        return {name: file[name] for name in file.files}
+
+
+def write_maps(cache: Path, maps: Mapping[str, Floats]) -> None:
+    """Keep maps in an ``.npz`` file."""
+    with writing(cache) as temporary:
+        # The annotation gives all names that are not its own the type of a switch.
+        np.savez(temporary, **maps)  # type: ignore[arg-type]
+
+
 def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache: Path) -> None:
     """Mix the teachers' maps into the targets of a training set.
 
@@ -108,10 +123,7 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
     # Photos without gaze have their free viewing from teachers already.
     photos = [photo for photo in training.photos if photo.free_weight is None]
     names = [photo.name for photo in photos]
-    kept: dict[str, Floats] = {}
-    if cache.exists():
-        with np.load(cache) as file:
-            kept = {name: file[name] for name in file.files}
+    kept = read_maps(cache)
     if set(kept) != set(names):
         ensemble = Teachers(teachers)
         kept = {}
@@ -125,8 +137,6 @@ def soften(training: TrainingSet, teachers: Sequence[Path], share: float, cache:
                 )
             maps = ensemble.maps(models, photo.pixels, vectors, domains, side)
             kept[photo.name] = maps.astype(np.float16)
-        with writing(cache) as temporary:
-            # The annotation gives all names that are not its own the type of a switch.
-            np.savez(temporary, **kept)  # type: ignore[arg-type]
+        write_maps(cache, kept)
     for photo in photos:
         training.soften(photo, kept[photo.name].astype(np.float32), share)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from salgan_edge.train.data.samples import to_grid
-from salgan_edge.train.losses import content_terms, density
-from salgan_edge.train.predict import cast_text, predict
+from salgan_edge.train.losses import cast_text, content_terms, density
 
 from salgan_edge.evaluate.pointing import inside, peak
 from salgan_edge.gaze.folder import photos
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from salgan_edge.train.config import TrainConfig
     from salgan_edge.train.losses import Prediction
-    from salgan_edge.train.networks.edge import EdgeGenerator
-    from salgan_edge.train.networks.paper import PaperGenerator
+    from salgan_edge.train.networks.generator import Generator
 
     from salgan_edge.gaze.folder import GazeFolder, GazePair
     from salgan_edge.gaze.phrases import Box, PhraseSet
@@ -98,7 +96,7 @@ class Validation:
             )
 
     @torch.inference_mode()
-    def score(self, model: EdgeGenerator | PaperGenerator) -> tuple[dict[str, float], float]:
+    def score(self, model: Generator) -> tuple[dict[str, float], float]:
         """CC over all pairs (``all``) and by condition, and ``guide``; the content loss over all pairs."""
         model.eval()
         device = next(model.parameters()).device
@@ -107,7 +105,7 @@ class Validation:
         opposed = []
         for photo in self._photos:
             pixels = model.preprocess(torch.from_numpy(photo.pixels)[None].to(device))
-            predicted = predict(model, pixels, photo.text[None].to(device))
+            predicted = model.predict(pixels, photo.text[None].to(device))
             losses.append(self._content_loss(predicted, photo).flatten())
             maps = {
                 pair.condition: (p, h)
@@ -125,13 +123,13 @@ class Validation:
         scores |= self._pointing(model)
         return scores, float(torch.cat(losses).mean())
 
-    def _pointing(self, model: EdgeGenerator | PaperGenerator) -> dict[str, float]:
+    def _pointing(self, model: Generator) -> dict[str, float]:
         """Share of texts, by kind, whose map has its peak in a box of what they name."""
         device = next(model.parameters()).device
         hits: dict[str, list[bool]] = {}
         for photo in self._labelled:
             pixels = model.preprocess(torch.from_numpy(photo.pixels)[None].to(device))
-            maps = predict(model, pixels, photo.text[None].to(device)).map[0].cpu().numpy()
+            maps = model.predict(pixels, photo.text[None].to(device)).map[0].cpu().numpy()
             for kind, boxes, values in zip(photo.kinds, photo.boxes, maps, strict=True):
                 hits.setdefault(kind, []).append(inside(peak(values), boxes))
         return {kind: float(np.mean(found)) for kind, found in sorted(hits.items())}

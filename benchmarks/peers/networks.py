@@ -67,8 +67,11 @@ def paper_peer(threads: int) -> Peer:
 def _paper_graph() -> tuple[bytes, float | None]:
     with needs_export():
         import torch  # noqa: PLC0415 - needs the extra export
-        from salgan_edge.export.convert import convert  # noqa: PLC0415
-        from salgan_edge.export.graphs import GENERATOR_DIMENSIONS, generator_example  # noqa: PLC0415
+        from salgan_edge.export.convert import (  # noqa: PLC0415
+            GENERATOR_DIMENSIONS,
+            convert,
+            generator_example,
+        )
         from salgan_edge.train.networks.paper import PaperGenerator  # noqa: PLC0415
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

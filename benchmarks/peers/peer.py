@@ -1,4 +1,4 @@
-"""What a peer is: something that is timed in the same run as the generator; and those that need no PyTorch.
+"""Peers, things that are timed in the same run as the generator, and those of them that need no PyTorch.
 
 OpenCV's saliency models know no text. They are in opencv-contrib only, whose wheel overwrites the files of opencv-python. The machine's
 ceiling is a matrix product, in the same runtime as the generator and so with the same threads.
@@ -104,7 +104,7 @@ def graph_peer(
 def macs_of(graph: Path | bytes) -> float | None:
     """Multiply-accumulate operations of a graph whose inputs have fixed shapes; None without `onnx`."""
     try:
-        from salgan_edge.export.graph_facts import count_macs  # noqa: PLC0415 - needs the extra export
+        from salgan_edge.export.facts import count_macs  # noqa: PLC0415 - needs the extra export
     except ImportError:
         return None
     if isinstance(graph, Path):

@@ -59,7 +59,7 @@ def peer_subjects(
         threads: CPU threads of each.
         neck: ``yolox_nano_coco.onnx``; looked for in ``../shared/weights`` where None.
         clipseg_folder: `transformers` folder with CLIPSeg's weights; random ones where None.
-        tell: is given a line for each peer that is left out.
+        tell: called with a line for each peer that is left out.
 
     Raises:
         InputError: an unknown name, a name that occurs twice, or a file that is no graph that can be run.
@@ -120,8 +120,8 @@ def peer_rows(
         neck: ``yolox_nano_coco.onnx``; looked for in ``../shared/weights`` where None.
         clipseg_folder: `transformers` folder with CLIPSeg's weights; random ones where None.
         effort: how much is measured of each number of threads.
-        tell: is given a line for each peer that is left out.
-        progress: told the share that is done, 0..1.
+        tell: called with a line for each peer that is left out.
+        progress: called with the share that is done, 0..1.
 
     Raises:
         SalganEdgeError: a bundle, file or name that cannot be used, or none of the peers is available.

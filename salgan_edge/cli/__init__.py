@@ -18,11 +18,10 @@ from salgan_edge.cli.evaluate import evaluate
 from salgan_edge.cli.export import export
 from salgan_edge.cli.inspect import inspect
 from salgan_edge.cli.predict import predict
-from salgan_edge.cli.stopping import Stopped
 from salgan_edge.cli.train import train
 from salgan_edge.cli.verify import verify
 from salgan_edge.cli.webcam import webcam
-from salgan_edge.console import show_log
+from salgan_edge.console import Stopped, show_log
 from salgan_edge.errors import SalganEdgeError
 
 __all__ = ["app", "main"]

@@ -36,10 +36,10 @@ def pack(
 
     salgan-edge bundle pack my-bundle my-bundle.salgan
     """
-    from salgan_edge import archive  # noqa: PLC0415
+    from salgan_edge import packing  # noqa: PLC0415
     from salgan_edge.bundle import Bundle  # noqa: PLC0415
 
-    _tell(archive.pack(Bundle.open(bundle), file, without_text_encoder=without_text_encoder))
+    _tell(packing.pack(Bundle.open(bundle), file, without_text_encoder=without_text_encoder))
 
 
 @app.command()
@@ -51,9 +51,9 @@ def unpack(
 
     salgan-edge bundle unpack my-bundle.salgan my-bundle
     """
-    from salgan_edge import archive  # noqa: PLC0415
+    from salgan_edge import packing  # noqa: PLC0415
 
-    _tell(archive.unpack(file, folder))
+    _tell(packing.unpack(file, folder))
 
 
 def _tell(bundle: Bundle) -> None:

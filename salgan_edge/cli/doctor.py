@@ -48,7 +48,7 @@ def doctor(
     is 1 if images cannot be predicted (on --device, where that is given), and 0 otherwise.
     """
     from salgan_edge.doctor.examine import examine  # noqa: PLC0415
-    from salgan_edge.doctor.plan import make_plan  # noqa: PLC0415
+    from salgan_edge.doctor.problems import make_plan  # noqa: PLC0415
     from salgan_edge.doctor.report import to_dict, to_text  # noqa: PLC0415
 
     watched = sys.stderr.isatty()

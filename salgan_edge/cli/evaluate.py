@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -18,28 +17,12 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.extras import needs
-from salgan_edge.console import one_line_warnings
+from salgan_edge.console import one_line_warnings, progress
+from salgan_edge.errors import InputError
+from salgan_edge.evaluate import Baseline
 from salgan_edge.images import IMAGE_SUFFIXES
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from salgan_edge.devices import Execution
-    from salgan_edge.evaluate.models import BundleModel
-    from salgan_edge.evaluate.objects import DetectedBoxes
-    from salgan_edge.evaluate.prompts import PromptEvaluation
-    from salgan_edge.evaluate.resampling import Bootstrap
-    from salgan_edge.evaluate.scores import Evaluation
-    from salgan_edge.gaze.folder import GazeFolder
-    from salgan_edge.gaze.phrases import PhraseSet
-
 __all__ = ["evaluate"]
-
-_Item = TypeVar("_Item")
 
 
 class _Split(StrEnum):
@@ -47,15 +30,6 @@ class _Split(StrEnum):
     validation = "validation"
     test = "test"
     all = "all"
-
-
-class _Baseline(StrEnum):
-    """The names of `salgan_edge.evaluate.models.Baseline`, without its imports, and none."""
-
-    mean_map = "mean-map"
-    centre = "centre"
-    spectral_residual = "spectral-residual"
-    none = "none"
 
 
 def evaluate(
@@ -93,7 +67,7 @@ def evaluate(
         typer.Option(metavar="[LABEL=]BUNDLE", help="Another bundle for the same table; may be repeated."),
     ] = None,
     baseline: Annotated[
-        list[_Baseline] | None, typer.Option(help="Baseline for the table; may be repeated; default: all.")
+        list[Baseline] | None, typer.Option(help="Baseline for the table; may be repeated; default: all.")
     ] = None,
     objects: Annotated[
         Path | None,
@@ -149,52 +123,43 @@ def evaluate(
             f"{sheet} has no suffix of an image: .jpg or .png was expected", param_hint="--sheet"
         )
     execution = execution_of(device.value, threads, strict, provider_option)
-    from salgan_edge.evaluate import paper_tables as tables  # noqa: PLC0415
-    from salgan_edge.evaluate.measure import evaluate_folders  # noqa: PLC0415
-    from salgan_edge.evaluate.models import Baseline  # noqa: PLC0415
-    from salgan_edge.evaluate.prompt_report import text_table as prompt_table  # noqa: PLC0415
-    from salgan_edge.evaluate.resampling import Bootstrap  # noqa: PLC0415
-    from salgan_edge.evaluate.table import text_table  # noqa: PLC0415
+    from salgan_edge.evaluate import run  # noqa: PLC0415
+    from salgan_edge.evaluate.pointing import DetectedBoxes  # noqa: PLC0415
+    from salgan_edge.evaluate.scores import Bootstrap  # noqa: PLC0415
     from salgan_edge.gaze.folder import GazeFolder  # noqa: PLC0415
     from salgan_edge.gaze.phrases import PhraseSet  # noqa: PLC0415
+    from salgan_edge.images import write_image  # noqa: PLC0415
 
     folders = [GazeFolder(folder) for folder in data or []]
-    phrases = [PhraseSet(table, prompts_data) for table in prompts or []]
+    tables = [PhraseSet(table, prompts_data) for table in prompts or []]
+    try:
+        with one_line_warnings():
+            bundles = run.labelled_bundles(bundle, [_labelled(value) for value in compare or []], execution)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--compare") from error
+    boxes = DetectedBoxes(objects, objects_cache) if objects is not None else None
     with one_line_warnings():
-        bundles = _bundles(bundle, compare or [], execution)
-    boxes = _boxes(objects, objects_cache)
-    chosen = [kind for kind in baseline or _Baseline if kind is not _Baseline.none]
-    bootstrap = Bootstrap(resamples, seed)
-    evaluation = evaluate_folders(
-        bundles,
-        folders,
-        split.value,
-        bootstrap,
-        baselines=[Baseline(kind.value) for kind in chosen],
-        boxes=boxes,
-        limit=limit,
-        progress=_progress,
-    )
-    if boxes is not None:
-        boxes.save()
-    pointed = _pointed(bundles, phrases, split.value, bootstrap, limit, all_wordings=all_wordings)
-    if as_json:
-        whole = json.loads(evaluation.to_json())
-        if prompts:
-            whole["prompts"] = [found.to_dict() for found in pointed]
-        typer.echo(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        shown = [text_table(evaluation)] if data else []
-        typer.echo("\n\n".join([*shown, *(prompt_table(found, worst) for found in pointed)]))
-    if paper_tables:
-        for scores in evaluation.data:
-            typer.echo("\n" + tables.paper_tables(scores))
-    if csv is not None:
-        _write_csv(csv, evaluation, pointed)
-    if sheet is not None:
-        _write_sheet(
-            sheet, bundles, folders, split.value, sheet_photos, list(zip(phrases, pointed, strict=True))
+        findings = run.evaluate(
+            bundles,
+            folders,
+            tables,
+            split.value,
+            Bootstrap(resamples, seed),
+            baselines=baseline or list(Baseline),
+            boxes=boxes,
+            all_wordings=all_wordings,
+            limit=limit,
+            progress=lambda photos: progress(photos, "evaluating"),
         )
+    if as_json:
+        typer.echo(json.dumps(findings.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        typer.echo(findings.to_text(worst=worst, in_paper_form=paper_tables))
+    if csv is not None:
+        findings.write_csv(csv)
+    if sheet is not None:
+        picture = run.example_pictures(bundles, folders, tables, findings, split.value, sheet_photos)
+        write_image(sheet, picture)
 
 
 def _check(*options: tuple[bool, str]) -> None:
@@ -217,109 +182,7 @@ def _check(*options: tuple[bool, str]) -> None:
         raise typer.BadParameter("prints text: leave out --json", param_hint="--paper-tables")
 
 
-def _pointed(
-    bundles: Sequence[BundleModel],
-    tables: Sequence[PhraseSet],
-    split: str,
-    bootstrap: Bootstrap,
-    limit: int | None,
-    *,
-    all_wordings: bool,
-) -> list[PromptEvaluation]:
-    """The pointing game on each table."""
-    from salgan_edge.evaluate.prompts import evaluate_prompts  # noqa: PLC0415
-    from salgan_edge.gaze.detector import COCO_CLASSES  # noqa: PLC0415
-
-    with one_line_warnings():
-        return [
-            evaluate_prompts(
-                bundles,
-                phrases,
-                split,
-                bootstrap,
-                all_wordings=all_wordings,
-                common=COCO_CLASSES,
-                limit=limit,
-                progress=_progress,
-            )
-            for phrases in tables
-        ]
-
-
-def _write_csv(path: Path, evaluation: Evaluation, pointed: Sequence[PromptEvaluation]) -> None:
-    from salgan_edge.evaluate.prompt_report import write_csv as write_prompts  # noqa: PLC0415
-    from salgan_edge.evaluate.table import write_csv  # noqa: PLC0415
-
-    if evaluation.data:
-        write_csv(evaluation, path)
-    if pointed:
-        write_prompts(pointed, path.with_stem(f"{path.stem}-prompts") if evaluation.data else path)
-
-
-def _bundles(bundle: Path | None, compare: Sequence[str], execution: Execution) -> list[BundleModel]:
-    from salgan_edge.evaluate.models import BundleModel  # noqa: PLC0415
-    from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
-
-    models: list[BundleModel] = []
-    for label, place in [("", bundle), *(_labelled(value) for value in compare)]:
-        predictor = SaliencyPredictor.load(place, execution=execution)
-        name = label or predictor.bundle.manifest.name
-        if any(model.name == name for model in models):
-            if label:
-                raise typer.BadParameter(f"the label {label} occurs twice", param_hint="--compare")
-            name = f"{name} {predictor.bundle.manifest.bundle_id}"
-        models.append(BundleModel(predictor, name))
-    return models
-
-
 def _labelled(value: str) -> tuple[str, Path]:
     """Label, perhaps empty, and folder of a compared bundle."""
     label, separator, place = value.partition("=")
     return (label, Path(place)) if separator and not Path(value).exists() else ("", Path(value))
-
-
-def _boxes(detector: Path | None, cache: Path | None) -> DetectedBoxes | None:
-    if detector is None:
-        return None
-    from salgan_edge.evaluate.objects import DetectedBoxes  # noqa: PLC0415
-
-    with needs("export", "onnx"):
-        return DetectedBoxes(detector, cache)
-
-
-def _write_sheet(
-    path: Path,
-    bundles: Sequence[BundleModel],
-    folders: Sequence[GazeFolder],
-    split: str,
-    count: int,
-    pointed: Sequence[tuple[PhraseSet, PromptEvaluation]],
-) -> None:
-    import numpy as np  # noqa: PLC0415
-
-    from salgan_edge.evaluate.pictures import example_photos, example_sheet  # noqa: PLC0415
-    from salgan_edge.evaluate.prompt_report import prompt_sheet, sheet_cases  # noqa: PLC0415
-    from salgan_edge.images import write_image  # noqa: PLC0415
-
-    parts = [example_sheet(bundles, folder, example_photos(folder, split, count)) for folder in folders]
-    parts += [
-        prompt_sheet(bundles, phrases, sheet_cases(found.models[0].cases, count))
-        for phrases, found in pointed
-    ]
-    width = max(part.shape[1] for part in parts)
-    write_image(path, np.concatenate([_widened(part, width) for part in parts]))
-
-
-def _widened(picture: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.uint8]:
-    """A picture with white to its right."""
-    import numpy as np  # noqa: PLC0415
-
-    return np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
-
-
-def _progress(items: Sequence[_Item]) -> Iterable[_Item]:
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    with typer.progressbar(items, label="evaluating", file=sys.stderr) as bar:
-        yield from bar

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salgan_edge.devices import Device, Execution, parse_options
+from salgan_edge.devices import DEVICES, Execution, parse_options
 from salgan_edge.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -17,15 +17,15 @@ __all__ = ["DeviceName", "DeviceOption", "ProviderOptions", "StrictOption", "Thr
 
 
 class DeviceName(StrEnum):
-    """The names of `salgan_edge.devices.Device`, for the command line."""
+    """``auto`` and the names of `salgan_edge.devices.DEVICES`, for the command line."""
 
+    _ignore_ = ["device"]  # noqa: RUF012 - not a member
     auto = "auto"
     cpu = "cpu"
-    cuda = "cuda"
-    tensorrt = "tensorrt"
-    openvino = "openvino"
-    coreml = "coreml"
-    directml = "directml"
+    # The others come from the registry; the commands name none of them.
+    for device in DEVICES:
+        if device != "cpu":
+            vars()[device] = device
 
 
 DeviceOption = Annotated[
@@ -55,8 +55,6 @@ def execution_of(
         typer.BadParameter: they do not fit each other.
     """
     try:
-        return Execution(
-            cast("Device", device), threads, parse_options(options or ()), strict=strict, spinning=spinning
-        )
+        return Execution(device, threads, parse_options(options or ()), strict=strict, spinning=spinning)
     except DeviceError as error:
         raise typer.BadParameter(str(error), param_hint="--provider-option") from error

@@ -11,7 +11,7 @@ import typer
 
 from salgan_edge import contract
 from salgan_edge.cli.extras import needs
-from salgan_edge.cli.stopping import stoppable
+from salgan_edge.console import stoppable
 from salgan_edge.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,10 +108,10 @@ def export(
     salgan-edge export --text-encoder openai/clip-vit-base-patch32 --output my-bundle
     """
     with needs("export", "torch", "transformers", "onnx", "onnxscript", "safetensors"):
-        from salgan_edge.archive import PACKED_SUFFIX  # noqa: PLC0415
         from salgan_edge.export import web  # noqa: PLC0415
         from salgan_edge.export.triton import check_triton_place, write_triton_repository  # noqa: PLC0415
         from salgan_edge.export.write import export_bundle  # noqa: PLC0415
+        from salgan_edge.packing import PACKED_SUFFIX  # noqa: PLC0415
 
     _check_options(precision, data, calibration, triton, triton_kind)
 

@@ -13,7 +13,7 @@ from salgan_edge import contract
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
-    from salgan_edge.verification.inspection import Inspection
+    from salgan_edge.verify.inspection import Inspection
 
 __all__ = ["inspect"]
 
@@ -32,7 +32,7 @@ def inspect(
     Nothing is run. Of a damaged bundle what can be read is shown, with what is wrong; the exit code
     is then 1.
     """
-    from salgan_edge.verification.inspection import inspect_bundle  # noqa: PLC0415
+    from salgan_edge.verify.inspection import inspect_bundle  # noqa: PLC0415
 
     found = inspect_bundle(bundle)
     if as_json:

@@ -19,11 +19,11 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
+from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, plan_for, predict_videos
 from salgan_edge.console import one_line_warnings, tell_placement
 from salgan_edge.errors import ImageError, SalganEdgeError
 from salgan_edge.outputs import OutputNames
-from salgan_edge.sources.opening import is_video
+from salgan_edge.video.sources import is_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -131,15 +131,14 @@ def predict(
             images, texts, names, load, execution, suffix, alone=len(files) == 1, as_json=as_json
         )
     if videos:
-        from salgan_edge.cli.predict_videos import predict_videos  # noqa: PLC0415
+        from salgan_edge.video.stabiliser import stabiliser_of  # noqa: PLC0415
 
         failed += predict_videos(
             videos,
             texts,
             names,
-            load,
-            execution,
-            stabiliser=lambda: stabiliser_of(half_life, normalise),
+            plan_for(texts, load, execution, live=False),
+            stabiliser=lambda: stabiliser_of(half_life, normalise=normalise),
             every=every,
             maps=map_format is not None,
             alone=len(files) == 1,

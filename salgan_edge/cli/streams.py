@@ -1,15 +1,29 @@
-"""Options of commands that predict one frame after another."""
+"""What `predict` and `webcam` share where they predict one frame after another, and the videos of `predict`."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from salgan_edge.stabilise import Stabiliser
+from salgan_edge.console import Stopped, one_line_warnings, stoppable, tell_placement
+from salgan_edge.errors import SourceError
 
-__all__ = ["HalfLifeOption", "NormaliseOption", "stabiliser_of"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from salgan_edge.devices import Execution
+    from salgan_edge.outputs import OutputNames
+    from salgan_edge.predictor import SaliencyPredictor
+    from salgan_edge.video.pipeline import LiveResult, Plan
+    from salgan_edge.video.stabiliser import Stabiliser
+
+__all__ = ["HalfLifeOption", "NormaliseOption", "plan_for", "predict_videos"]
 
 HalfLifeOption = Annotated[
     float,
@@ -24,10 +38,122 @@ NormaliseOption = Annotated[
 ]
 
 
-def stabiliser_of(half_life: float, normalise: bool) -> Stabiliser | None:
-    """What the options ask for; None where each map stays as it is."""
-    if not half_life and not normalise:
-        return None
-    from salgan_edge.stabilise import Stabiliser  # noqa: PLC0415
+def plan_for(
+    texts: Sequence[str | None],
+    load: Callable[[Execution], SaliencyPredictor],
+    execution: Execution,
+    *,
+    live: bool,
+    spin: bool = False,
+) -> Plan:
+    """A predictor for a stream, with what there is to say about it on standard error.
 
-    return Stabiliser(half_life or None) if normalise else Stabiliser(half_life or None, None)
+    Raises:
+        PromptError: a text cannot be used.
+    """
+    from salgan_edge.video.pipeline import leave_cores_to_frames, plan_stream  # noqa: PLC0415
+
+    leave_cores_to_frames()
+    with one_line_warnings():
+        plan = plan_stream(load, execution, live=live, spin=spin)
+        # Prompts that cannot be used are refused before a source or window opens.
+        plan.predictor.embed(texts)
+    tell_placement(plan.predictor)
+    return plan
+
+
+def predict_videos(
+    files: Sequence[Path],
+    texts: Sequence[str | None],
+    names: OutputNames,
+    plan: Plan,
+    *,
+    stabiliser: Callable[[], Stabiliser | None],
+    every: int,
+    maps: bool,
+    alone: bool,
+    as_json: bool,
+) -> int:
+    """Write overlay videos, and go on after one that cannot be read; how many those were.
+
+    Raises:
+        SourceError: the only input cannot be read.
+    """
+    from salgan_edge.video.output import JsonLines  # noqa: PLC0415
+    from salgan_edge.video.overlay import overlay_video  # noqa: PLC0415
+    from salgan_edge.video.sources import open_source  # noqa: PLC0415
+
+    failed = 0
+    for file in files:
+        try:
+            source = open_source(file)
+            overlays, arrays = names.videos(file, texts, maps=maps)
+            lines = JsonLines([sys.stdout] if as_json else [], plan.predictor.device, 5, file)
+            hidden = as_json and sys.stdout.isatty()
+            with _progress_of(file.name, source.count, overlays, lines.write, hidden=hidden) as progress:
+                written = overlay_video(
+                    source,
+                    plan,
+                    texts,
+                    overlays,
+                    stabiliser=stabiliser(),
+                    every=every,
+                    maps=arrays,
+                    progress=progress,
+                )
+        except SourceError as error:
+            if alone:
+                raise
+            typer.echo(f"error: {error}", err=True)
+            failed += 1
+            continue
+        if not written.whole:
+            typer.echo(
+                f"note: {file} ended after {written.frames} of about {written.promised} frames: is it damaged or incomplete?",
+                err=True,
+            )
+        if as_json:
+            typer.echo(json.dumps(written.to_dict(), ensure_ascii=False))
+        else:
+            for path in (*overlays, *arrays):
+                typer.echo(str(path))
+    return failed
+
+
+@contextlib.contextmanager
+def _progress_of(
+    label: str,
+    length: int | None,
+    overlays: Sequence[Path],
+    write: Callable[[LiveResult], None],
+    *,
+    hidden: bool,
+) -> Iterator[Callable[[LiveResult], None]]:
+    """A progress bar on a terminal unless hidden; an interruption names the videos that hold something.
+
+    Gives a function to call with each result, which is handed on to `write`.
+    """
+    done = 0
+
+    def advance(result: LiveResult) -> None:
+        nonlocal done
+        write(result)
+        done += 1
+        if bar is not None:
+            bar.update(1)
+
+    bar = None
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(stoppable())
+            if sys.stderr.isatty() and not hidden:
+                # Without a length it shows only that something happens.
+                frames = None if length else itertools.repeat(None)
+                bar = stack.enter_context(
+                    typer.progressbar(frames, length=length, label=label, file=sys.stderr)
+                )
+            yield advance
+    except (KeyboardInterrupt, Stopped):
+        for path in overlays if done else ():
+            typer.echo(f"{path} holds the frames up to here", err=True)
+        raise

@@ -82,10 +82,10 @@ def train(
     with needs("train", *_PACKAGES):
         from salgan_edge.train import released  # noqa: PLC0415
         from salgan_edge.train.config import changed, parse_settings  # noqa: PLC0415
+        from salgan_edge.train.config import recipe as named  # noqa: PLC0415
         from salgan_edge.train.loop import Sources, TrainingInterrupted  # noqa: PLC0415
         from salgan_edge.train.loop import train as run  # noqa: PLC0415
-        from salgan_edge.train.networks.efficientnet import packaged_weights  # noqa: PLC0415
-        from salgan_edge.train.recipes import recipe as named  # noqa: PLC0415
+        from salgan_edge.train.networks.backbones import packaged_weights  # noqa: PLC0415
 
     with usage_errors():
         config = changed(changed(named(recipe), **parse_settings(settings or [])), epochs=epochs,

@@ -19,7 +19,7 @@ from salgan_edge.cli.execution import (
 from salgan_edge.console import one_line_warnings
 
 if TYPE_CHECKING:
-    from salgan_edge.verification.verify import VerifyReport
+    from salgan_edge.verify.verify import VerifyReport
 
 __all__ = ["verify"]
 
@@ -43,7 +43,7 @@ def verify(
 
     Needs neither PyTorch nor onnx. The exit code is 0 if nothing failed, 1 otherwise.
     """
-    from salgan_edge.verification.verify import verify_bundle  # noqa: PLC0415
+    from salgan_edge.verify.verify import verify_bundle  # noqa: PLC0415
 
     execution = execution_of(device.value, threads, strict, provider_option)
     with one_line_warnings():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import re
 import sys
 import time
@@ -21,24 +20,17 @@ from salgan_edge.cli.execution import (
     ThreadsOption,
     execution_of,
 )
-from salgan_edge.cli.stopping import stoppable
-from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, stabiliser_of
-from salgan_edge.console import one_line_warnings, tell_placement
-from salgan_edge.errors import OutputError, SourceError
+from salgan_edge.cli.streams import HalfLifeOption, NormaliseOption, plan_for
+from salgan_edge.console import stoppable
+from salgan_edge.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from salgan_edge.devices import Execution
-    from salgan_edge.live_output import LiveOutput
-    from salgan_edge.planning import Plan
-    from salgan_edge.sources.frame import Source
-    from salgan_edge.window import DisplayCheck
+    from salgan_edge.video.output import LiveOutput
+    from salgan_edge.video.window import DisplayCheck
 
 __all__ = ["webcam"]
 
 _STATUS_EVERY = 0.25
-_OPENING_PAUSE = 2.0
 
 
 def webcam(
@@ -136,120 +128,77 @@ def webcam(
     execution = execution_of(device.value, threads, strict, provider_option)
     wanted = _size(size)
     _check_outputs(source, record, jsonl, output)
-    check = None if headless else _display_check()
-    try:
-        with stoppable(), contextlib.ExitStack() as stack:
-            from salgan_edge.sources.opening import kind_of, open_source  # noqa: PLC0415
-
-            plan, chosen = _load(bundle, prompts, [*(texts or []), *(text or [])], execution, spin=spin)
-            frames = stack.enter_context(
-                _patiently(
-                    lambda: open_source(
-                        source,
-                        backend=backend,
-                        live=True if real_time else None,
-                        size=wanted,
-                        fps=fps,
-                        patience=patience,
-                        notice=_say,
-                    ),
-                    patience if kind_of(source) in ("camera", "stream") else None,
-                )
-            )
-            from salgan_edge.live import LivePipeline  # noqa: PLC0415
-            from salgan_edge.live_output import JsonLines, LiveOutput  # noqa: PLC0415
-
-            # The lines' file is closed after the threads that fill it have ended.
-            streams = stack.enter_context(_streams(jsonl, as_json=as_json))
-            pipeline = stack.enter_context(
-                LivePipeline(
-                    frames,
-                    plan.predictor,
-                    chosen if headless else chosen[:1],
-                    stabiliser=stabiliser_of(half_life, normalise),
-                    every=every,
-                    workers=plan.workers,
-                )
-            )
-            lines = JsonLines(streams, plan.predictor.device, top_k) if streams else None
-            live = LiveOutput(pipeline, lines, record, max_frames)
-            try:
-                if check is None:
-                    _headless(live, side_by_side=side_by_side)
-                else:
-                    say = functools.partial(typer.echo, err=as_json)
-                    _window(
-                        check, live, chosen, output, plan.predictor.device, say, side_by_side=side_by_side
-                    )
-            finally:
-                try:
-                    live.close()
-                finally:
-                    _report(live, as_json=as_json)
-    finally:
-        if check is not None:
-            check.cancel()
-
-
-def _patiently(opening: Callable[[], Source], patience: float | None) -> Source:
-    """Open a source; one that is not there yet is tried again for `patience` seconds, where given.
-
-    Raises:
-        SourceError: it cannot be opened.
-    """
-    end = time.monotonic() + (patience or 0)
-    while True:
-        try:
-            return opening()
-        except SourceError as error:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise
-            _say(f"{error}; trying again for {left:.0f} s")
-            time.sleep(min(_OPENING_PAUSE, left))
-
-
-def _load(
-    bundle: Path | None, prompts: Path | None, texts: list[str], execution: Execution, *, spin: bool
-) -> tuple[Plan, list[str | None]]:
-    """A predictor for a live source, and the prompts."""
-    from salgan_edge.planning import leave_cores_to_frames, plan_stream  # noqa: PLC0415
     from salgan_edge.predictor import SaliencyPredictor  # noqa: PLC0415
-
-    given: list[str | None] = list(dict.fromkeys(texts)) or [None]
     from salgan_edge.prompts import load_prompts  # noqa: PLC0415
+    from salgan_edge.video.output import JsonLines, LiveOutput, lines_file  # noqa: PLC0415
+    from salgan_edge.video.pipeline import Stream  # noqa: PLC0415
+    from salgan_edge.video.sources import open_source  # noqa: PLC0415
+    from salgan_edge.video.stabiliser import stabiliser_of  # noqa: PLC0415
 
-    pack = load_prompts(prompts, given)
-    chosen: list[str | None] = given if pack is None else [*pack.texts]
-
-    def load(how: Execution) -> SaliencyPredictor:
-        return SaliencyPredictor.load(bundle, prompts=pack, execution=how)
-
-    leave_cores_to_frames()
-    with one_line_warnings():
-        plan = plan_stream(load, execution, live=True, spin=spin)
-        # Prompts that cannot be used are refused before a window opens.
-        plan.predictor.embed(chosen)
-    tell_placement(plan.predictor)
-    return plan, chosen
+    with stoppable(), contextlib.ExitStack() as stack:
+        check = None if headless else stack.enter_context(_display_check())
+        given: list[str | None] = list(dict.fromkeys([*(texts or []), *(text or [])])) or [None]
+        pack = load_prompts(prompts, given)
+        chosen: list[str | None] = given if pack is None else [*pack.texts]
+        plan = plan_for(
+            chosen,
+            lambda how: SaliencyPredictor.load(bundle, prompts=pack, execution=how),
+            execution,
+            live=True,
+            spin=spin,
+        )
+        frames = stack.enter_context(
+            open_source(
+                source,
+                backend=backend,
+                live=True if real_time else None,
+                size=wanted,
+                fps=fps,
+                wait=patience or 0,
+                patience=patience,
+                notice=_say,
+            )
+        )
+        streams: list[IO[str]] = [sys.stdout] if as_json else []
+        if jsonl is not None:
+            # Closed after the threads that fill it have ended.
+            streams.append(stack.enter_context(lines_file(jsonl)))
+        pipeline = stack.enter_context(
+            Stream(
+                frames,
+                plan.predictor,
+                chosen if headless else chosen[:1],
+                stabiliser=stabiliser_of(half_life, normalise=normalise),
+                every=every,
+                workers=plan.workers,
+            )
+        )
+        live = LiveOutput(pipeline, JsonLines(streams, plan.predictor.device, top_k), record, max_frames)
+        # Named and summed up however it ends, once the recording is closed.
+        stack.callback(_report, live, as_json=as_json)
+        stack.enter_context(live)
+        if check is None:
+            _headless(live, side_by_side=side_by_side)
+        else:
+            _window(check, live, chosen, output, as_json=as_json, side_by_side=side_by_side)
 
 
 def _headless(live: LiveOutput, *, side_by_side: bool) -> None:
     """Take results until the end; a terminal sees how it goes."""
-    shown = range(2 if side_by_side else 1)
     watched = sys.stderr.isatty()
     last = 0.0
+
+    def status() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if watched and now - last >= _STATUS_EVERY:
+            last = now
+            typer.echo(f"\r{live.meter.line(live.pipeline)}\033[K", err=True, nl=False)
+
     try:
-        for result in live.pipeline:
-            live.take(result, [n for n in shown if n < len(result.texts)], draw=False)
-            now = time.monotonic()
-            if watched and now - last >= _STATUS_EVERY:
-                last = now
-                typer.echo(f"\r{live.meter.line(live.pipeline)}\033[K", err=True, nl=False)
-            if live.full:
-                return
+        live.run(range(2 if side_by_side else 1), status)
     finally:
-        if watched and last:
+        if last:
             typer.echo("\r\033[K", err=True, nl=False)
 
 
@@ -258,17 +207,16 @@ def _window(
     live: LiveOutput,
     texts: list[str | None],
     output: Path,
-    device: str,
-    say: Callable[[str], None],
     *,
+    as_json: bool,
     side_by_side: bool,
 ) -> None:
-    from salgan_edge.viewer import Viewer  # noqa: PLC0415
-    from salgan_edge.window import Window  # noqa: PLC0415
+    from salgan_edge.video.window import Viewer, Window  # noqa: PLC0415
 
     check.wait()
+    say = functools.partial(typer.echo, err=as_json)
     with Window("salgan-edge") as window:
-        Viewer(window, live, texts, output, device, side_by_side=side_by_side, say=say).run()
+        Viewer(window, live, texts, output, side_by_side=side_by_side, say=say).run()
 
 
 def _report(live: LiveOutput, *, as_json: bool) -> None:
@@ -280,51 +228,31 @@ def _report(live: LiveOutput, *, as_json: bool) -> None:
 
 
 def _display_check() -> DisplayCheck:
-    from salgan_edge.window import DisplayCheck  # noqa: PLC0415
+    from salgan_edge.video.window import DisplayCheck  # noqa: PLC0415
 
     return DisplayCheck()
 
 
-@contextlib.contextmanager
-def _streams(jsonl: Path | None, *, as_json: bool) -> Iterator[list[IO[str]]]:
-    """Open files for JSON lines."""
-    streams: list[IO[str]] = [sys.stdout] if as_json else []
-    if jsonl is None:
-        yield streams
-        return
-    try:
-        file = jsonl.open("w", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{jsonl} cannot be written: {error.strerror or error}") from error
-    try:
-        yield [*streams, file]
-    except BaseException:
-        # A line that could not be written cannot be written now either.
-        with contextlib.suppress(OSError):
-            file.close()
-        raise
-    try:
-        file.close()
-    except OSError as error:
-        raise OutputError(f"{jsonl} cannot be written: {error.strerror or error}") from error
-
-
 def _check_outputs(source: str, record: Path | None, jsonl: Path | None, output: Path) -> None:
-    """Refuse what could not be written at the end, before anything begins."""
-    from salgan_edge.recording import VIDEO_SUFFIXES  # noqa: PLC0415
+    """Refuse what could not be written at the end, before anything begins.
 
-    if record is not None and record.suffix.lower() not in VIDEO_SUFFIXES:
+    Raises:
+        typer.BadParameter: a file or folder cannot be used.
+    """
+    from salgan_edge.video.output import check_output  # noqa: PLC0415
+    from salgan_edge.video.recording import RECORDING_SUFFIXES  # noqa: PLC0415
+
+    if record is not None and record.suffix.lower() not in RECORDING_SUFFIXES:
         raise typer.BadParameter(
-            f"{record} has no suffix of a video: {', '.join(sorted(VIDEO_SUFFIXES))} was expected",
+            f"{record} has no suffix of a video: {', '.join(sorted(RECORDING_SUFFIXES))} was expected",
             param_hint="--record",
         )
     for path, name in ((record, "--record"), (jsonl, "--jsonl")):
-        if path is not None and not path.parent.is_dir():
-            raise typer.BadParameter(f"the folder {path.parent} does not exist", param_hint=name)
-        if path is not None and path.is_dir():
-            raise typer.BadParameter(f"{path} is a folder", param_hint=name)
-        if path is not None and path.exists() and os.path.realpath(path) == os.path.realpath(source):
-            raise typer.BadParameter(f"{path} is the source: name another file", param_hint=name)
+        if path is not None:
+            try:
+                check_output(path, source)
+            except OutputError as error:
+                raise typer.BadParameter(str(error), param_hint=name) from error
     if not output.is_dir():
         raise typer.BadParameter(f"{output} is no folder", param_hint="--output")
 

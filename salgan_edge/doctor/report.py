@@ -11,8 +11,8 @@ from salgan_edge.doctor.private import Names, scrub, shorten
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from salgan_edge.doctor.facts import Facts
-    from salgan_edge.doctor.plan import Plan
+    from salgan_edge.doctor.examine import Facts
+    from salgan_edge.doctor.problems import Plan
     from salgan_edge.doctor.system import Processor
 
 __all__ = ["REPORT_VERSION", "to_dict", "to_text"]

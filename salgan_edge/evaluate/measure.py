@@ -1,106 +1,103 @@
-"""Scores models pair by pair and sums them up with intervals.
+"""Scores models on gaze pair by pair and sums them up with intervals.
 
 Also the human side of it: fixations of other photos, and the mean map.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from salgan_edge import metrics
 from salgan_edge.errors import DataError
-from salgan_edge.evaluate.models import (
-    Baseline,
-    Constant,
-    Model,
-    SpectralResidual,
-    centre_gaussian,
-    resized,
-)
-from salgan_edge.evaluate.objects import PointingGame
-from salgan_edge.evaluate.scores import (
-    ALL,
-    FORMAT_VERSION,
-    GROUPED,
-    METRICS,
-    DataScores,
-    Estimate,
-    Evaluation,
-    ModelScores,
-    Row,
-    in_order,
-)
+from salgan_edge.evaluate import Baseline
+from salgan_edge.evaluate.models import baseline_model, resized
+from salgan_edge.evaluate.pointing import PointingGame
+from salgan_edge.evaluate.scores import ALL, GROUPED, DataScores, Estimate, ModelScores, Row, in_order
 from salgan_edge.gaze.folder import photos
+from salgan_edge.metrics import METRICS, Gaze, guide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     import numpy.typing as npt
 
-    from salgan_edge.evaluate.objects import BoxSource
-    from salgan_edge.evaluate.resampling import Bootstrap
+    from salgan_edge.evaluate.models import Model
+    from salgan_edge.evaluate.pointing import BoxSource
+    from salgan_edge.evaluate.scores import Bootstrap
     from salgan_edge.gaze.folder import GazeFolder, GazePair
 
     FloatMap = npt.NDArray[np.float32]
     Counts = npt.NDArray[np.int32]
     Progress = Callable[[Sequence[list[GazePair]]], Iterable[list[GazePair]]]
 
-__all__ = ["OtherFixations", "evaluate_folder", "evaluate_folders", "mean_map", "pairs_of", "some_of"]
+T = TypeVar("T")
 
-_UNIFORM_SHARE = 0.01
+__all__ = ["OtherFixations", "evaluate_folder", "mean_map", "pairs_of", "some_of"]
 
 
 @dataclass
 class _Measured:
     """Scores of one model, pair by pair."""
 
+    model: Model
     photos: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
-    values: list[tuple[float, ...]] = field(default_factory=list)
+    values: list[list[float]] = field(default_factory=list)
     """In the order of `METRICS`, NaN where there are no fixations."""
     guide: dict[str, float] = field(default_factory=dict)
     """By photo: 1 guided, 0 misled, half undecided."""
 
-    def chosen(self, conditions: Sequence[str]) -> tuple[npt.NDArray[np.float64], list[str]]:
-        """Scores (n, metrics) and photos of the pairs under some conditions."""
+    def score(self, photo: npt.NDArray[np.uint8], group: Sequence[GazePair], looked: Sequence[Gaze]) -> None:
+        """Predict and score all pairs of a photo, of which people `looked` so."""
+        maps = self.model.maps(photo, [pair.text or None for pair in group])
+        sides: dict[str, tuple[FloatMap, FloatMap]] = {}
+        for values, pair, gaze in zip(maps, group, looked, strict=True):
+            human = cast("FloatMap", gaze.human)
+            predicted = resized(values, human.shape)
+            sides[pair.condition] = (predicted, human)
+            self.photos.append(pair.image)
+            self.conditions.append(pair.condition)
+            self.values.append([metric.of(predicted, gaze) for metric in METRICS.values()])
+        if {"salient", "nonsalient"} <= set(sides):
+            (first, human_first), (second, human_second) = sides["salient"], sides["nonsalient"]
+            self.guide[group[0].image] = guide([(first, second, human_first, human_second)])
+
+    def row(self, conditions: Sequence[str], bootstrap: Bootstrap) -> Row:
+        """Means over the pairs under some conditions."""
         kept = [n for n, condition in enumerate(self.conditions) if condition in conditions]
-        return np.array([self.values[n] for n in kept]), [self.photos[n] for n in kept]
+        names = [self.photos[n] for n in kept]
+        return Row(
+            pairs=len(kept),
+            photos=len(set(names)),
+            metrics=_estimates(np.array([self.values[n] for n in kept]), names, bootstrap),
+        )
+
+    def summed_up(self, first: _Measured, bootstrap: Bootstrap) -> ModelScores:
+        """All rows, and the difference to the first model unless this is it."""
+        ordered = in_order(self.conditions)
+        rows = {ALL: self.row(ordered, bootstrap)}
+        rows |= {condition: self.row((condition,), bootstrap) for condition in ordered}
+        if {"general", "whole"} <= set(ordered):
+            rows[GROUPED] = self.row(("general", "whole"), bootstrap)
+        difference = np.array(self.values) - np.array(first.values)
+        return ModelScores(
+            name=self.model.name,
+            bundle=self.model.bundle,
+            rows=rows,
+            guide=bootstrap.estimate(list(self.guide.values()), list(self.guide)),
+            guide_photos=len(self.guide),
+            less_first=None if self is first else _estimates(difference, self.photos, bootstrap),
+            pointing=None,
+        )
 
 
-def evaluate_folders(
-    bundles: Sequence[Model],
-    folders: Sequence[GazeFolder],
-    split: str,
-    bootstrap: Bootstrap,
-    *,
-    baselines: Sequence[Baseline] = (),
-    boxes: BoxSource | None = None,
-    limit: int | None = None,
-    progress: Progress = lambda groups: groups,
-) -> Evaluation:
-    """Score bundles and baselines on the same split of several data sets; see `evaluate_folder`."""
-    return Evaluation(
-        format_version=FORMAT_VERSION,
-        resamples=bootstrap.resamples,
-        seed=bootstrap.seed,
-        data=[
-            evaluate_folder(
-                bundles,
-                folder,
-                split,
-                bootstrap,
-                baselines=baselines,
-                boxes=boxes,
-                limit=limit,
-                progress=progress,
-            )
-            for folder in folders
-        ],
-    )
+def _estimates(
+    values: npt.NDArray[np.float64], names: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, Estimate | None]:
+    """Means of scores (pairs, metrics) by metric; `names` are the pairs' photos."""
+    return {metric: bootstrap.estimate(values[:, n], names) for n, metric in enumerate(METRICS)}
 
 
 def evaluate_folder(
@@ -137,23 +134,19 @@ def evaluate_folder(
     everyone = list(photos(pairs).values())
     groups = some_of(everyone, limit)
     constant, source = mean_map(folder, pairs)
-    models: list[Model] = [*bundles, *(_baseline(kind, constant) for kind in baselines)]
-    measured = [_Measured() for _ in models]
+    baseline_models = [baseline_model(kind, constant) for kind in baselines if kind is not Baseline.none]
+    measured = [_Measured(model) for model in (*bundles, *baseline_models)]
     games = [PointingGame(model) for model in bundles] if boxes is not None else []
-    scorer = _Scorer(folder, OtherFixations(folder, pairs), constant)
+    others = OtherFixations(folder, pairs)
     for group in progress(groups):
         photo = folder.image(group[0].image)
-        texts = [pair.text or None for pair in group]
-        for model, kept in zip(models, measured, strict=True):
-            scorer.score(model.maps(photo, texts), group, kept)
-        if boxes is not None and games:
-            found = boxes.objects(photo)
-            for game in games:
-                game.play(group[0].image, photo, found)
-    told = [
-        _summed_up(model.name, model.bundle, kept, measured[0], bootstrap)
-        for model, kept in zip(models, measured, strict=True)
-    ]
+        looked = [_gaze(folder, pair, others, constant) for pair in group]
+        for kept in measured:
+            kept.score(photo, group, looked)
+        found = boxes.objects(photo) if boxes is not None else []
+        for game in games:
+            game.play(group[0].image, photo, found)
+    told = [kept.summed_up(measured[0], bootstrap) for kept in measured]
     for n, game in enumerate(games):
         told[n] = game.told(told[n], bootstrap)
     return DataScores(
@@ -167,98 +160,18 @@ def evaluate_folder(
     )
 
 
-def some_of(groups: list[list[GazePair]], limit: int | None) -> list[list[GazePair]]:
-    """At most `limit` photos, spread evenly over the list."""
-    if limit is None or limit >= len(groups):
-        return groups
-    return [groups[n * len(groups) // limit] for n in range(limit)]
+def _gaze(folder: GazeFolder, pair: GazePair, others: OtherFixations, constant: FloatMap) -> Gaze:
+    """Where people looked under one condition, on the grid of its human map."""
+    human = folder.saliency_map(pair)
+    shape = (human.shape[0], human.shape[1])
+    return Gaze(human, folder.fixation_map(pair, shape), others.of(pair, shape), resized(constant, shape))
 
 
-def _baseline(kind: Baseline, constant: FloatMap) -> Model:
-    if kind is Baseline.mean_map:
-        return Constant(constant, "mean map")
-    if kind is Baseline.centre:
-        return Constant(centre_gaussian(), "centre Gaussian")
-    return SpectralResidual()
-
-
-class _Scorer:
-    """Scores maps of one photo, whose human side is read once for all models."""
-
-    def __init__(self, folder: GazeFolder, others: OtherFixations, constant: FloatMap) -> None:
-        self._folder = folder
-        self._others = others
-        self._constant = constant
-        self._photo: str | None = None
-        self._known: list[tuple[FloatMap, npt.NDArray[np.int32], npt.NDArray[np.int32], FloatMap]] = []
-
-    def score(self, maps: Sequence[FloatMap], group: Sequence[GazePair], kept: _Measured) -> None:
-        """Add the scores of a photo's pairs to `kept`."""
-        if self._photo != group[0].image:
-            self._photo = group[0].image
-            self._known = [self._human(pair) for pair in group]
-        sides: dict[str, tuple[FloatMap, FloatMap]] = {}
-        for values, pair, (human, fixations, others, baseline) in zip(maps, group, self._known, strict=True):
-            predicted = resized(values, human.shape)
-            sides[pair.condition] = (predicted, human)
-            kept.photos.append(pair.image)
-            kept.conditions.append(pair.condition)
-            fixated, elsewhere = fixations.any(), others.any()
-            kept.values.append(
-                (
-                    metrics.cc(predicted, human),
-                    metrics.sim(predicted, human),
-                    metrics.kl_divergence(predicted, human),
-                    metrics.nss(predicted, fixations) if fixated else math.nan,
-                    metrics.auc_judd(predicted, fixations) if fixated else math.nan,
-                    metrics.shuffled_auc(predicted, fixations, others) if fixated and elsewhere else math.nan,
-                    metrics.information_gain(predicted, fixations, baseline, uniform=_UNIFORM_SHARE)
-                    if fixated
-                    else math.nan,
-                )
-            )
-        if "salient" in sides and "nonsalient" in sides:
-            (first, human_first), (second, human_second) = sides["salient"], sides["nonsalient"]
-            kept.guide[group[0].image] = metrics.guide([(first, second, human_first, human_second)])
-
-    def _human(
-        self, pair: GazePair
-    ) -> tuple[FloatMap, npt.NDArray[np.int32], npt.NDArray[np.int32], FloatMap]:
-        human = self._folder.saliency_map(pair)
-        shape = (human.shape[0], human.shape[1])
-        return (
-            human,
-            self._folder.fixation_map(pair, shape),
-            self._others.of(pair, shape),
-            resized(self._constant, shape),
-        )
-
-
-def _summed_up(
-    name: str, bundle: str | None, kept: _Measured, first: _Measured, bootstrap: Bootstrap
-) -> ModelScores:
-    ordered = in_order(kept.conditions)
-    rows = {ALL: _row(kept, ordered, bootstrap)}
-    rows |= {condition: _row(kept, (condition,), bootstrap) for condition in ordered}
-    if {"general", "whole"} <= set(ordered):
-        rows[GROUPED] = _row(kept, ("general", "whole"), bootstrap)
-    less_first: dict[str, Estimate | None] | None = None
-    if kept is not first:
-        difference = np.array(kept.values) - np.array(first.values)
-        less_first = {
-            metric: bootstrap.estimate(difference[:, n], kept.photos) for n, metric in enumerate(METRICS)
-        }
-    guide = bootstrap.estimate(list(kept.guide.values()), list(kept.guide)) if kept.guide else None
-    return ModelScores(name, bundle, rows, guide, len(kept.guide), less_first, None)
-
-
-def _row(kept: _Measured, conditions: Sequence[str], bootstrap: Bootstrap) -> Row:
-    values, names = kept.chosen(conditions)
-    return Row(
-        pairs=len(values),
-        photos=len(set(names)),
-        metrics={metric: bootstrap.estimate(values[:, n], names) for n, metric in enumerate(METRICS)},
-    )
+def some_of(items: list[T], limit: int | None) -> list[T]:
+    """At most `limit` of the items, spread evenly over the list; all where None."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[n * len(items) // limit] for n in range(limit)]
 
 
 def pairs_of(folder: GazeFolder, split: str) -> list[GazePair]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, cast
 
 import cv2
 import numpy as np
+
+from salgan_edge.evaluate import Baseline
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,18 +19,15 @@ if TYPE_CHECKING:
     FloatMap = npt.NDArray[np.float32]
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = ["Baseline", "BundleModel", "Constant", "Model", "SpectralResidual", "centre_gaussian", "resized"]
-
-
-class Baseline(StrEnum):
-    """Predictions that need no training, or none but a mean."""
-
-    mean_map = "mean-map"
-    """The mean of the training split's human maps: what an empty head that knows the data set says."""
-    centre = "centre"
-    """A Gaussian in the middle."""
-    spectral_residual = "spectral-residual"
-    """Hou and Zhang 2007: a bottom-up model without training."""
+__all__ = [
+    "BundleModel",
+    "Constant",
+    "Model",
+    "SpectralResidual",
+    "baseline_model",
+    "centre_gaussian",
+    "resized",
+]
 
 
 class Model(Protocol):
@@ -44,7 +42,7 @@ class Model(Protocol):
         """Id of the bundle; None for a baseline."""
 
     def maps(self, photo: Pixels, texts: Sequence[str | None]) -> list[FloatMap]:
-        """Saliency maps, non-negative float32 of any size, for each text; None is free viewing."""
+        """Saliency maps, non-negative float32 (h, w), all of one size, for each text; None is free viewing."""
 
 
 class BundleModel:
@@ -114,6 +112,17 @@ def centre_gaussian(side: int = 128) -> FloatMap:
     x = (np.arange(side) + 0.5) / side - 0.5
     profile = np.exp(-((x / 0.25) ** 2) / 2)
     return np.outer(profile, profile).astype(np.float32)
+
+
+def baseline_model(kind: Baseline, mean_map: FloatMap) -> Model:
+    """A baseline; `mean_map` (h, w) is the mean of the training split's human maps."""
+    if kind is Baseline.mean_map:
+        return Constant(mean_map, "mean map")
+    if kind is Baseline.centre:
+        return Constant(centre_gaussian(), "centre Gaussian")
+    if kind is Baseline.spectral_residual:
+        return SpectralResidual()
+    raise ValueError(f"{kind} is not a model")
 
 
 def resized(values: FloatMap, shape: tuple[int, ...]) -> FloatMap:

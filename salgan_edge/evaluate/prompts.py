@@ -19,241 +19,67 @@ tells present from absent texts with some area under the ROC curve.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from salgan_edge.errors import DataError
-from salgan_edge.evaluate.absence import ABSENT, absent_texts, content_words, identity, usual_words
-from salgan_edge.evaluate.pointing import MARGIN, covered, inside, lift, peak, text_effect, variation
-from salgan_edge.evaluate.resampling import median, separation
+from salgan_edge.evaluate.measure import some_of
+from salgan_edge.evaluate.pointing import covered, inside, lift, peak, text_effect, variation
+from salgan_edge.evaluate.scores import (
+    ABSENT,
+    ALL,
+    BIG,
+    LARGEST,
+    MARGIN,
+    NOUN_CASES,
+    SMALL,
+    Absence,
+    Absent,
+    Case,
+    Noun,
+    PromptEvaluation,
+    PromptRow,
+    PromptScores,
+    Separation,
+    median,
+    separation,
+)  # fmt: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from salgan_edge.evaluate.resampling import Bootstrap, Interval
-    from salgan_edge.gaze.phrases import Box, Phrase, PhraseSet
+    from salgan_edge.evaluate.models import Model
+    from salgan_edge.evaluate.scores import Bootstrap, Interval
+    from salgan_edge.gaze.phrases import Phrase, PhraseSet
 
-    FloatMap = npt.NDArray[np.float32]
     Floats = npt.NDArray[np.float64]
     Pixels = npt.NDArray[np.uint8]
 
-__all__ = [
-    "ALL", "BIG", "FORMAT_VERSION", "LARGEST", "NOUN_CASES", "SMALL", "Absence", "Absent", "Case", "Model", "Noun", "PromptEvaluation",
-    "PromptRow", "PromptScores", "Separation", "evaluate_prompts",
-]  # fmt: skip
-
-ALL = "all"
-"""The row of all cases."""
-LARGEST = 0.6
-"""Share of the photo beyond which a row's boxes are no target."""
-SMALL, BIG = 0.02, 0.15
-"""Boxes that cover less of the photo are small, and more are large."""
-NOUN_CASES = 3
-"""Cases that a noun needs to be listed."""
-FORMAT_VERSION = 1
-"""Of `PromptEvaluation.to_dict`."""
+__all__ = ["absent_texts", "content_words", "evaluate_prompts", "usual_words"]
 
 _KINDS = ("noun", "attr", "rel")
 _NO_NOUNS = ("attr", "rel")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
-
-
-class Model(Protocol):
-    """Something that gives a saliency map for a photo and a text."""
-
-    @property
-    def name(self) -> str:
-        """Label in tables."""
-
-    @property
-    def bundle(self) -> str | None:
-        """Id of the bundle, if it is one."""
-
-    def maps(self, photo: Pixels, texts: Sequence[str | None]) -> list[FloatMap]:
-        """Non-negative maps (h, w), all of one size, for each text; None is free viewing."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One text asked of one photo; the mean over a row's wordings where those are averaged."""
-
-    photo: str
-    """``SET/NAME``."""
-    row: int
-    """Number of the phrase among those of the photo."""
-    kind: str
-    text: str
-    boxes: tuple[Box, ...]
-    area: float
-    """Share of the photo that the boxes cover, as labelled."""
-    at_random: float
-    """Share of the photo that the widened boxes cover: what a peak at a random place would reach."""
-    told: float
-    """1 where the told map's peak lies in a widened box, else 0."""
-    untold: float
-    """The same for free viewing."""
-    lift: float
-    """NaN where neither map has anything in the boxes."""
-    peak: tuple[float, float]
-    """x and y of the told map's peak in shares of width and height, 0..1."""
-    text_effect: float
-    """0 where the text changes nothing, up to 2."""
-    variation: float
-    """0..1."""
-
-
-@dataclass(frozen=True)
-class Absent:
-    """A text of another photo, asked of this one."""
-
-    photo: str
-    text: str
-    text_effect: float
-    variation: float
-
-
-@dataclass(frozen=True)
-class PromptRow:
-    """Scores of one model on some of the cases."""
-
-    cases: int
-    photos: int
-    told: Interval
-    untold: Interval
-    lift: Interval | None
-    """Median; None where no case has one."""
-    at_random: float
-    """Mean share of the photo that the widened boxes cover."""
-    box_area: float
-    """Mean share that the boxes cover, as labelled."""
-
-
-@dataclass(frozen=True)
-class Noun:
-    """What one noun, a text without its article, reached."""
-
-    noun: str
-    cases: int
-    told: float
-    untold: float
-
-
-@dataclass(frozen=True)
-class Separation:
-    """How well one measure tells present from absent texts."""
-
-    auc: Interval
-    """Chance that a present text has more of it than an absent one, ties half."""
-    auc_matched: Interval | None
-    """The same with those present texts alone that could have been drawn as absent ones, so that it
-    does not live on how usual the words are; None without one."""
-    present: float
-    """Mean over present texts."""
-    absent: float
-
-
-@dataclass(frozen=True)
-class Absence:
-    """Texts about absent things against texts about present ones."""
-
-    present: int
-    present_matched: int
-    absent: int
-    text_effect: Separation
-    variation: Separation
-
-
-@dataclass(frozen=True)
-class PromptScores:
-    """Scores of one model."""
-
-    name: str
-    bundle: str | None
-    rows: dict[str, PromptRow]
-    """By kind, `ALL` first."""
-    sets: dict[str, PromptRow]
-    """By set of photos."""
-    sizes: dict[str, PromptRow]
-    """By share of the photo that the boxes cover, ``small``, ``medium`` or ``large``; see `SMALL`."""
-    nouns: list[Noun]
-    """Those with `NOUN_CASES` or more cases, the worst first."""
-    absence: Absence | None
-    """None where no text could be drawn as an absent one."""
-    less_first: Interval | None
-    """This model's told less the first model's, case by case; None for the first."""
-    cases: list[Case]
-    """Everything that was asked, wording by wording."""
-
-
-@dataclass(frozen=True)
-class PromptEvaluation:
-    """What one table of texts with boxes found; `to_dict` is the JSON."""
-
-    table: str
-    split: str
-    photos: int
-    photos_of_split: int
-    texts: int
-    left_out: int
-    """Rows without a box, or with boxes that cover more than `LARGEST` of the photo."""
-    wordings: str
-    """``first`` or ``all``."""
-    resamples: int
-    seed: int
-    models: list[PromptScores]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The scores without single cases, JSON-ready: intervals are [value, low, high], what cannot be had is None.
-
-        Fields may be added; a change of meaning, name or nesting raises ``format_version``.
-        """
-        head = {key: value for key, value in vars(self).items() if key != "models"}
-        told = [asdict(replace(model, cases=[])) for model in self.models]
-        for model in told:
-            del model["cases"]
-        settings = {"margin": MARGIN, "largest": LARGEST, "absent_texts_per_photo": ABSENT}
-        return {"kind": "pointing", "format_version": FORMAT_VERSION, **head, **settings, "models": told}
-
-    @staticmethod
-    def summary(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The first model's values by table and split, rounded, for the ``metrics`` of a manifest.
-
-        Args:
-            raw: what `to_dict` gave, perhaps through JSON.
-
-        Raises:
-            DataError: scores of another format version, or none at all.
-        """
-        if (raw.get("kind"), raw.get("format_version")) != ("pointing", FORMAT_VERSION):
-            raise DataError(
-                f"scores of kind {raw.get('kind')}, format {raw.get('format_version')} were given, pointing, "
-                f"{FORMAT_VERSION} was expected: evaluate again with --prompts and --json"
-            )
-        model = raw["models"][0]
-        kinds = {
-            kind: {"cases": row["cases"], **{name: _value(row[name]) for name in ("told", "untold", "lift")}}
-            for kind, row in model["rows"].items()
-        }
-        absence = None
-        if model["absence"] is not None:
-            found = model["absence"]["text_effect"]
-            absence = {
-                "text_effect_auc": _value(found["auc"]),
-                "text_effect_auc_matched": _value(found["auc_matched"]),
-            }
-        return {
-            f"pointing {raw['table']} {raw['split']}": {"photos": raw["photos"], **kinds, "absence": absence}
-        }
-
-
-def _value(interval: Sequence[float] | None) -> float | None:
-    """The value of [value, low, high], to four digits."""
-    return None if interval is None else round(interval[0], 4)
+_USUAL_SHARE, _USUAL_PHOTOS = 0.02, 4
+_COCO_NUMBER = re.compile(r"\d{12}")
+_WORD = re.compile(r"[^\W\d_]+")
+_FUNCTION_WORDS = (
+    "a an the of in on at with without and or to from by for near next behind under over above below between beside "
+    "left right top bottom front back side middle center centre upper lower inside outside into onto through across "
+    "around along against that which who is are its his her their this one two three"
+)
+_PEOPLE = (
+    "person people man men woman women boy girl child children kid baby lady guy player face head hand arm leg foot "
+    "feet hair body crowd"
+)
+_IGNORED = frozenset(_FUNCTION_WORDS.split())
 
 
 def evaluate_prompts(
@@ -298,9 +124,7 @@ def evaluate_prompts(
             f"{phrases.table} has no text in split {split!r} whose boxes cover 0 to {LARGEST * 100:.0f} % of the photo: "
             "a table with boxes was expected"
         )
-    asked = everyone
-    if limit is not None and limit < len(everyone):
-        asked = [everyone[n * len(everyone) // limit] for n in range(limit)]
+    asked = some_of(everyone, limit)
     cases: list[list[Case]] = [[] for _ in models]
     others: list[list[Absent]] = [[] for _ in models]
     for photo in progress(asked):
@@ -371,6 +195,81 @@ def _ask(
     ]
 
 
+# Texts about absent things
+#
+# Labels say what is in a photo, never what is not: a text counts as absent where it shares no word with any label of the
+# photo and names nothing that photos often show without a label.
+
+
+def content_words(text: str) -> frozenset[str]:
+    """Words that carry meaning, in lower case and roughly in the singular.
+
+    >>> sorted(content_words("the red cups on the left"))
+    ['cup', 'red']
+    """
+    return frozenset(_singular(word) for word in _WORD.findall(text.lower()) if word not in _IGNORED)
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 4 and word.endswith(("xes", "ches", "shes", "sses")):
+        return word[:-2]
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def usual_words(chosen: Mapping[str, Sequence[Phrase]], common: Collection[str]) -> frozenset[str]:
+    """Words of things that a photo may well show without a label.
+
+    They are those of `common`, of people and their parts, and those that name something in more than
+    2 % of the photos (and in more than four).
+    """
+    photos = Counter(word for texts in chosen.values() for word in _words(texts))
+    often = max(_USUAL_PHOTOS, _USUAL_SHARE * len(chosen))
+    named = content_words(" ".join([*common, _PEOPLE]))
+    return named | {word for word, count in photos.items() if count > often}
+
+
+def absent_texts(
+    chosen: Mapping[str, Sequence[Phrase]], usual: Collection[str], count: int = ABSENT
+) -> dict[str, list[str]]:
+    """For each photo, texts of others that share no word with any of its own texts and have none of `usual`.
+
+    The texts, in the order of their SHA-256, are walked through from a place that the photo's name
+    gives, so a draw depends on nothing but the table and its split.
+
+    Returns:
+        By photo, `count` texts, or as many as there are.
+    """
+    usual = frozenset(usual)
+    words = {text: content_words(text) for texts in chosen.values() for p in texts for text in p.texts[:1]}
+    pool = sorted((text for text, held in words.items() if held and not held & usual), key=_hash)
+    same: dict[str, set[str]] = defaultdict(set)
+    for photo, texts in chosen.items():
+        same[_identity(photo)] |= _words(texts)
+    drawn: dict[str, list[str]] = {}
+    for photo in chosen:
+        start = _hash(photo) % max(1, len(pool))
+        own = same[_identity(photo)]
+        free = (text for text in pool[start:] + pool[:start] if not words[text] & own)
+        drawn[photo] = [text for text, _ in zip(free, range(count), strict=False)]
+    return drawn
+
+
+def _words(texts: Iterable[Phrase]) -> set[str]:
+    return {word for phrase in texts for text in phrase.texts for word in content_words(text)}
+
+
+def _identity(photo: str) -> str:
+    """What is the same for a photo of COCO in several sets."""
+    name = photo.split("/", 1)[1]
+    return name if _COCO_NUMBER.fullmatch(name) else photo
+
+
+def _hash(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
+
+
 # Sums over cases
 
 
@@ -425,7 +324,7 @@ def _average(group: Sequence[Case]) -> Case:
 
 
 def _row(cases: Sequence[Case], bootstrap: Bootstrap) -> PromptRow:
-    photos = [identity(case.photo) for case in cases]
+    photos = [_identity(case.photo) for case in cases]
     return PromptRow(
         cases=len(cases),
         photos=len({case.photo for case in cases}),
@@ -438,7 +337,7 @@ def _row(cases: Sequence[Case], bootstrap: Bootstrap) -> PromptRow:
 
 
 def _mean(values: Sequence[float], cases: Sequence[Case], bootstrap: Bootstrap) -> Interval:
-    found = bootstrap.estimate(values, [identity(case.photo) for case in cases])
+    found = bootstrap.estimate(values, [_identity(case.photo) for case in cases])
     assert found is not None  # no value is NaN, and there is a case
     return found.mean, found.low, found.high
 
@@ -453,8 +352,8 @@ def _absence(
             return separation(
                 [getattr(case, name) for case in some],
                 [getattr(other, name) for other in absent],
-                [identity(case.photo) for case in some],
-                [identity(other.photo) for other in absent],
+                [_identity(case.photo) for case in some],
+                [_identity(other.photo) for other in absent],
                 bootstrap,
             )
 

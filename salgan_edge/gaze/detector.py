@@ -14,6 +14,7 @@ import numpy as np
 
 from salgan_edge import contract
 from salgan_edge.files import writing
+from salgan_edge.session import load_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,8 +88,7 @@ class Detector:
     _SIDE = 416
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime  # noqa: PLC0415
-
+        onnxruntime = load_onnxruntime()
         self._names = ("1062", "1063", "1045", "1102", "1103", "1085", "1142", "1143", "1125")
         # The published file is fixed to 640 pixels by its last reshapes, which are cut off here.
         model = cut(path, self._names, self._SIDE)

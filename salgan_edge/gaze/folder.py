@@ -1,24 +1,27 @@
-"""Reader of packed gaze folders: ``pairs.csv``, ``images/``, ``fixations.npz``, ``maps/``."""
+"""Packed gaze folders: what they hold, what they say about themselves, and how they are divided.
+
+A folder has ``pairs.csv``, ``images/`` and ``fixations.npz`` or ``maps/`` or both, and perhaps ``dataset.json``.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from salgan_edge.errors import DataError
-from salgan_edge.gaze.info import DatasetInfo
-from salgan_edge.gaze.problems import Problems
-from salgan_edge.gaze.split import SPLIT_ID, SPLITS, split_photos
+from salgan_edge.files import writing
 from salgan_edge.images import read_image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -26,7 +29,23 @@ if TYPE_CHECKING:
     FloatMap = npt.NDArray[np.float32]
     Points = npt.NDArray[np.integer]
 
-__all__ = ["COLUMNS", "FREE_VIEWING", "IMAGE_SUFFIXES", "GazeFolder", "GazePair", "photos"]
+__all__ = [
+    "COLUMNS",
+    "FREE_VIEWING",
+    "IMAGE_SUFFIXES",
+    "SPLITS",
+    "SPLIT_ID",
+    "DatasetInfo",
+    "GazeFolder",
+    "GazePair",
+    "Problems",
+    "files_by_stem",
+    "photos",
+    "read_rows",
+    "split_names",
+    "split_photos",
+    "third",
+]
 
 COLUMNS = ("image", "condition", "text", "width", "height", "fixations")
 """Columns that ``pairs.csv`` needs (``fixations`` not where there are maps); ``split`` may be added."""
@@ -36,6 +55,200 @@ FREE_VIEWING = "pure"
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 """What the photos in ``images/`` may end in."""
+
+SPLITS = ("train", "validation", "test")
+
+SPLIT_ID = "sha256-70/15/15-v1"
+"""Names the rule of `split_photos`; written into checkpoints and bundles."""
+
+_NAMED = 3
+"""`Problems` names so many items of a kind and counts the others."""
+
+
+# Faults
+
+
+@dataclass
+class Problems:
+    """Faults by kind, in the order in which kinds were first met."""
+
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    """What was left out or forbids the use, by kind."""
+    noted: dict[str, list[str]] = field(default_factory=dict)
+    """What was used all the same, by kind."""
+
+    def add(self, kind: str, item: str) -> None:
+        """An item that cannot be used; the same item counts once for each kind."""
+        _append(self.skipped, kind, item)
+
+    def note(self, kind: str, item: str) -> None:
+        """An item that is used, but not as it is."""
+        _append(self.noted, kind, item)
+
+    def lines(self) -> list[str]:
+        """Faults as ``kind (number): first, second, third and 9 more``."""
+        return [_line(kind, items) for kind, items in self.skipped.items()]
+
+    def notes(self) -> list[str]:
+        """Notes in the same form."""
+        return [_line(kind, items) for kind, items in self.noted.items()]
+
+
+def _append(kinds: dict[str, list[str]], kind: str, item: str) -> None:
+    items = kinds.setdefault(kind, [])
+    # Faults of one item follow each other, so the last one tells whether it is known.
+    if not items or items[-1] != item:
+        items.append(item)
+
+
+def _line(kind: str, items: list[str]) -> str:
+    more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+    return f"{kind} ({len(items)}): {', '.join(items[:_NAMED])}{more}"
+
+
+# Splits by photo: all viewing conditions of one photo are in one split
+
+
+def split_names(names: Iterable[str]) -> dict[str, str]:
+    """``train``, ``validation`` or ``test`` for each photo name, 70/15/15.
+
+    The photos are ordered by the SHA-256 of their name, so the split depends on the names alone:
+    not on their order, the machine or a random generator.
+    """
+    ordered = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    validation, test = round(0.15 * len(ordered)), round(0.15 * len(ordered))
+    train = len(ordered) - validation - test
+    return {
+        name: "train" if n < train else "validation" if n < train + validation else "test"
+        for n, name in enumerate(ordered)
+    }
+
+
+def split_photos(
+    conditions: Mapping[str, Collection[str]], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The split of each photo of a data set.
+
+    Photos with a text for the whole scene (condition ``whole``) and all others are split apart by
+    `split_names`, so that every condition of SJTU-TIS has its share in each split.
+
+    Args:
+        conditions: viewing conditions by photo.
+        given: splits that the data set prescribes, by photo; they win, and the rule divides the rest.
+    """
+    given = given or {}
+    free = [name for name in conditions if name not in given]
+    whole = [name for name in free if "whole" in conditions[name]]
+    others = [name for name in free if "whole" not in conditions[name]]
+    prescribed = {name: given[name] for name in conditions if name in given}
+    return {**split_names(whole), **split_names(others), **prescribed}
+
+
+def third(name: str) -> str:
+    """Which third of the photos a name belongs to, by a hash of its own: ``1/3``, ``2/3`` or ``3/3``."""
+    number = int(hashlib.sha256(f"third {name}".encode()).hexdigest(), 16) % 3
+    return f"{number + 1}/3"
+
+
+# The folder
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Name, terms and viewing set-up of a data set; every field may be left out of the file.
+
+    Raises:
+        ValueError: a field is out of its range.
+    """
+
+    name: str = ""
+    """Name for people; empty: the folder's."""
+    licence: str = ""
+    """Terms of use, in the publisher's words."""
+    source: str = ""
+    """Where it comes from: a paper, an address."""
+    blur_degree_share: float = 24 / 800
+    """One degree of visual angle as a share of the photo's width: the standard deviation with which
+    fixations are blurred where no map was published. The default is OSIE's set-up."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 < self.blur_degree_share < 0.5:
+            raise ValueError(
+                f"blur_degree_share is {self.blur_degree_share}: a share of the width in 0..0.5 was expected"
+            )
+
+    @classmethod
+    def read(cls, path: Path) -> DatasetInfo:
+        """The file's content; the defaults where there is no file. Other keys are ignored.
+
+        Raises:
+            DataError: the file is not a JSON object, or a value is of the wrong type or range.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return cls()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read {path}: {error}") from error
+        try:
+            raw = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path} is not JSON ({error}): correct or remove it") from error
+        if not isinstance(raw, dict):
+            raise DataError(f"{path} holds no JSON object: correct or remove it")
+        for key in ("name", "licence", "source"):
+            if not isinstance(raw.get(key, ""), str):
+                raise DataError(f"{path}: {key} is {raw[key]!r}, a text was expected: correct or remove it")
+        share = raw.get("blur_degree_share", cls.blur_degree_share)
+        if isinstance(share, bool) or not isinstance(share, int | float):
+            raise DataError(
+                f"{path}: blur_degree_share is {share!r}, a number was expected: correct or remove it"
+            )
+        try:
+            return cls(raw.get("name", ""), raw.get("licence", ""), raw.get("source", ""), float(share))
+        except ValueError as error:
+            raise DataError(f"{path}: {error}: correct or remove it") from error
+
+    def write(self, path: Path) -> None:
+        """Write the fields that say something, as JSON."""
+        fields = {key: value for key, value in asdict(self).items() if value != ""}
+        with writing(path) as temporary:
+            temporary.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_rows(path: Path, expected: str) -> list[dict[str, str]]:
+    """Rows of a table in UTF-8, cells stripped; every row has all columns, missing cells are empty.
+
+    Args:
+        path: a ``.csv`` file with a heading.
+        expected: what its rows should be, for the message about a table without any.
+
+    Raises:
+        DataError: the file is unreadable, no table, or has no rows.
+    """
+    try:
+        # A spreadsheet program puts a byte order mark first.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [
+                {key: (value or "").strip() for key, value in row.items() if key is not None}
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}; a table in UTF-8 was expected") from error
+    if not rows:
+        raise DataError(f"{path} has no rows: {expected}")
+    return rows
+
+
+def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
+    """Files of a folder by name without suffix; none where it is missing."""
+    found: dict[str, list[Path]] = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in suffixes:
+                found.setdefault(path.stem, []).append(path)
+    return found
 
 
 @dataclass(frozen=True)
@@ -86,7 +299,7 @@ class GazeFolder:
         self.folder = folder
         self.name = folder.name
         if not folder.is_dir():
-            raise DataError(f"{folder} is no folder: a packed gaze folder was expected, see the README")
+            raise DataError(f"{folder} is not a folder: a packed gaze folder was expected, see the README")
         parts = ["pairs.csv", "fixations.npz", "images"]
         if (folder / "maps").is_dir():
             parts.remove("fixations.npz")
@@ -96,9 +309,9 @@ class GazeFolder:
                 f"{folder} has no {', '.join(missing)}: a packed folder was expected; make one with salgan-edge data prepare"
             )
         self.info = DatasetInfo.read(folder / "dataset.json")
-        rows = _rows(folder / "pairs.csv")
-        self._files = _files_by_stem(folder / "images", IMAGE_SUFFIXES)
-        self._maps = _files_by_stem(folder / "maps", (".png",))
+        rows = _pair_rows(folder / "pairs.csv")
+        self._files = files_by_stem(folder / "images", IMAGE_SUFFIXES)
+        self._maps = files_by_stem(folder / "maps", (".png",))
         self._fixations = _arrays(folder / "fixations.npz")
         problems = Problems()
         given: dict[str, str] = {}
@@ -106,7 +319,7 @@ class GazeFolder:
         self._check(read, problems)
         if problems.skipped:
             raise DataError(
-                f"{folder} cannot be used: {'; '.join(problems.lines())}: mend it, or prepare it again with 'salgan-edge data prepare'"
+                f"{folder} cannot be used: {'; '.join(problems.lines())}: correct it, or prepare it again with 'salgan-edge data prepare'"
             )
         conditions: dict[str, set[str]] = {}
         for pair, _ in read:
@@ -165,7 +378,7 @@ class GazeFolder:
             published = self._maps[pair.key][0]
             read = cv2.imread(str(published), cv2.IMREAD_GRAYSCALE)
             if read is None:
-                raise DataError(f"{published} is no readable image: unpack the data set again")
+                raise DataError(f"{published} is not a readable image: unpack the data set again")
             values = read.astype(np.float32)
         else:
             scale = 320 / max(pair.width, pair.height)
@@ -205,7 +418,7 @@ class GazeFolder:
             elif not self.has_map(pair):
                 problems.add("pairs with neither fixations nor a map", pair.key)
         elif points.ndim != 2 or points.shape[1] != 2 or points.dtype.kind not in "iu":
-            problems.add("fixations that are no whole numbers of shape (n, 2)", pair.key)
+            problems.add("fixations that are not whole numbers of shape (n, 2)", pair.key)
         elif len(points) == 0:
             if not self.has_map(pair):
                 problems.add("pairs with neither fixations nor a map", pair.key)
@@ -221,25 +434,16 @@ def photos(pairs: Sequence[GazePair]) -> dict[str, list[GazePair]]:
     return grouped
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of ``pairs.csv``, stripped; cells that are not there are empty."""
-    try:
-        # A spreadsheet program puts a byte order mark first.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [{key: (row[key] or "").strip() for key in row if key is not None} for row in reader]
-            found = list(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}; a table in UTF-8 was expected") from error
+def _pair_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of ``pairs.csv``, whose columns are checked."""
+    rows = read_rows(path, "one for each photo and viewing condition was expected")
     # Data sets of maps alone have no fixations to count.
     needed = [c for c in COLUMNS if c != "fixations" or not (path.parent / "maps").is_dir()]
-    missing = [column for column in needed if column not in found]
+    missing = [column for column in needed if column not in rows[0]]
     if missing:
         raise DataError(
-            f"{path} has no column {', '.join(missing)}: it has {', '.join(found) or 'none'}; {', '.join(COLUMNS)} were expected"
+            f"{path} has no column {', '.join(missing)}: it has {', '.join(rows[0])}; {', '.join(COLUMNS)} were expected"
         )
-    if not rows:
-        raise DataError(f"{path} has no rows: one for each photo and viewing condition was expected")
     return rows
 
 
@@ -252,7 +456,7 @@ def _pair(row: dict[str, str], given: dict[str, str], problems: Problems) -> Gaz
         problems.add("rows without an image or a condition", key.strip("_") or "(empty row)")
         usable = False
     if not _is_size(row["width"]) or not _is_size(row["height"]):
-        problems.add("rows whose width or height is no positive whole number", key)
+        problems.add("rows whose width or height is not a positive whole number", key)
         usable = False
     if condition != FREE_VIEWING and not text:
         problems.add("conditions that need a text and have none", key)
@@ -272,16 +476,6 @@ def _is_size(cell: str) -> bool:
     return cell.isascii() and cell.isdigit() and int(cell) > 0
 
 
-def _files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, list[Path]]:
-    """Files of a folder by name without suffix; none where there is no folder."""
-    found: dict[str, list[Path]] = {}
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in suffixes:
-                found.setdefault(path.stem, []).append(path)
-    return found
-
-
 def _arrays(path: Path) -> dict[str, Points]:
     """Arrays of an npz file; none where there is no file."""
     if not path.exists():
@@ -296,5 +490,5 @@ def _arrays(path: Path) -> dict[str, Points]:
                 return {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path} is damaged or no npz file ({error}): prepare or unpack the data set again"
+            f"{path} is damaged or not an npz file ({error}): prepare or unpack the data set again"
         ) from error

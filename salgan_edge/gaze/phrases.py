@@ -14,13 +14,19 @@ and a gaze folder's comes first. Then comes the optional column ``split`` (``tra
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from salgan_edge.errors import DataError
-from salgan_edge.gaze.split import SPLITS, split_names, split_photos
+from salgan_edge.gaze.folder import (
+    IMAGE_SUFFIXES,
+    SPLITS,
+    files_by_stem,
+    read_rows,
+    split_names,
+    split_photos,
+)
 from salgan_edge.images import read_image
 
 if TYPE_CHECKING:
@@ -47,9 +53,9 @@ Box = tuple[float, float, float, float]
 
 LABEL_COLUMNS = ("set", "image", "kind", "texts", "boxes")
 PHRASE_COLUMNS = ("image", "phrase", "boxes", "kind")
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _COCO_NUMBER = re.compile(r"\d{12}")
 _BETWEEN_WORDINGS = re.compile(r"(?:^|\s)/(?=\s|$)")
+_EXPECTED = "one for each text of a photo was expected"
 _SHOWN = 3
 """Problems that a message names."""
 _SIDES = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
@@ -96,7 +102,7 @@ class PhraseSet:
 
     def __init__(self, table: Path, data: Path | None = None) -> None:
         self.table = table / "phrases.csv" if table.is_dir() else table
-        rows = _rows(self.table)
+        rows = read_rows(self.table, _EXPECTED)
         columns = set(rows[0])
         if set(LABEL_COLUMNS) <= columns:
             self.name = self.table.stem
@@ -172,9 +178,9 @@ class PhraseSet:
         if name not in self._files:
             self._files[name] = {}
             for root in self._roots:
-                found = _images(root / name / "images")
+                found = files_by_stem(root / name / "images", IMAGE_SUFFIXES)
                 if found:
-                    self._files[name] = found
+                    self._files[name] = {stem: files[-1] for stem, files in found.items()}
                     break
         return self._files[name]
 
@@ -223,7 +229,7 @@ def parse_boxes(cell: str) -> tuple[Box, ...]:
             raise ValueError(f"box {part!r} is not x0,y0,x1,y1") from None
         # Thin things have no width once rounded.
         if not (0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1):
-            raise ValueError(f"box {part!r} is no x0,y0,x1,y1 in shares of width and height, 0 to 1")
+            raise ValueError(f"box {part!r} is not x0,y0,x1,y1 in shares of width and height, 0 to 1")
         boxes.append((x0, y0, x1, y1))
     return tuple(boxes)
 
@@ -246,32 +252,11 @@ def mirrored(text: str) -> str:
     return _SIDE.sub(lambda match: _SIDES[match.group()], text)
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        # A spreadsheet program puts a byte order mark first.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [
-                {key: (value or "").strip() for key, value in row.items() if key is not None}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}; a table in UTF-8 was expected") from error
-    if not rows:
-        raise DataError(f"{path} has no rows: one for each text of a photo was expected")
-    return rows
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _IMAGE_SUFFIXES}
-
-
 def _gaze_split(table: Path) -> Mapping[str, str]:
     """Splits of a gaze folder's photos, by the rule that `GazeFolder` follows."""
     conditions: dict[str, set[str]] = {}
     given: dict[str, str] = {}
-    rows = _rows(table)
+    rows = read_rows(table, "one for each photo and viewing condition was expected")
     if not {"image", "condition"} <= set(rows[0]):
         raise DataError(f"{table} has the columns {', '.join(rows[0])}: image and condition were expected")
     for row in rows:

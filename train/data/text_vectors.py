@@ -43,6 +43,7 @@ __all__ = [
     "same_wording",
     "thing_key",
     "true_vectors",
+    "unit",
     "wording_of",
 ]
 
@@ -298,3 +299,9 @@ def name_variants(text: str) -> list[str]:
         return [text]
     one = object_prompt(name)
     return [text, one, name, f"the {name}", f"my {name}", f"a photo of {one}"]
+
+
+def unit(vectors: Vectors) -> Vectors:
+    """Vectors (..., d) brought to length 1; zero stays zero."""
+    scaled: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
+    return scaled

@@ -10,10 +10,10 @@ the detector, and as queries against learned keys of the image. *FiLM* (Perez et
 1709.07871) scales and shifts the features. *Concatenation* is what the paper does.
 
 A detector knows its eighty classes. With `eyes` a second backbone looks at the photo, which was
-trained on ImageNet's thousand things (`salgan_edge.train.networks.efficientnet`): its features join the
+trained on ImageNet's thousand things (`salgan_edge.train.networks.backbones`): its features join the
 trunk, and its last layer gives a further relevance map, by an inner product with what a linear
 map makes of the text. That map starts as a ridge regression from text vectors to the weights of
-ImageNet's classifier (`salgan_edge.train.reader`), so that any word finds what looks like it.
+ImageNet's classifier (`salgan_edge.train.pretrain`), so that any word finds what looks like it.
 
 The output is a density relative to its largest value: ``exp(logit - max(logit))``. The softmax of
 the same logits is the predicted fixation density, on which the losses are computed.
@@ -25,9 +25,16 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
-from salgan_edge.train.networks.efficientnet import FEATURE_CHANNELS, HEAD_CHANNELS, EfficientNetLite
-from salgan_edge.train.networks.preprocess import Preprocess
-from salgan_edge.train.networks.yolox import CLASSES, NECK_CHANNELS, STRIDES, YoloxNano
+from salgan_edge.train.networks.backbones import (
+    CLASSES,
+    FEATURE_CHANNELS,
+    HEAD_CHANNELS,
+    NECK_CHANNELS,
+    STRIDES,
+    EfficientNetLite,
+    YoloxNano,
+)
+from salgan_edge.train.networks.generator import Generator, Preprocess
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -101,7 +108,7 @@ class ClassReader(nn.Module):
     """Which of COCO's classes a text names: logits (..., 80) of text directions (..., dimension).
 
     A caption that names several things lies close to none of their class vectors (cosine about
-    0.28), yet says which they are; `salgan_edge.train.reader` fits this to texts before the
+    0.28), yet says which they are; `salgan_edge.train.pretrain` fits this to texts before the
     generator sees a photo.
     """
 
@@ -119,7 +126,7 @@ class ClassReader(nn.Module):
         return logits
 
 
-class EdgeGenerator(nn.Module):
+class EdgeGenerator(Generator):
     """Text-guided saliency on a YOLOX-Nano backbone.
 
     Args:
@@ -131,9 +138,6 @@ class EdgeGenerator(nn.Module):
         fine_keys: whether texts also ask the features of the fine grid, for small things.
         eye_scale: side of what the second backbone is shown, against `size`; rounded to a multiple of 32.
     """
-
-    STRIDE = STRIDES[-1]
-    """The size must be a multiple of it."""
 
     text_mean: Tensor
 
@@ -168,7 +172,7 @@ class EdgeGenerator(nn.Module):
         self.fine = nn.Conv2d(NECK_CHANNELS[0], _FINE, 1)
         if self.has_eyes:
             self.eyes = EfficientNetLite()
-            self.eye_size = max(self.STRIDE, round(size * eye_scale / self.STRIDE) * self.STRIDE)
+            self.eye_size = max(STRIDES[-1], round(size * eye_scale / STRIDES[-1]) * STRIDES[-1])
             # What is added to a trained network starts at zero, and leaves it as it was.
             self.eye_laterals = nn.ModuleList(
                 nn.Conv2d(channels, outputs, 1, bias=False)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from salgan_edge.train.networks.preprocess import Preprocess
+from salgan_edge.train.losses import Prediction
+from salgan_edge.train.networks.generator import Generator, Preprocess
 from torch import Tensor, nn
 
 from salgan_edge.errors import CheckpointError
@@ -33,7 +34,7 @@ def _convolutions(inputs: int, outputs: int, count: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class PaperGenerator(nn.Module):
+class PaperGenerator(Generator):
     """Section III.B of the paper.
 
     Conv-VGG (64), max pooling, Conv-VGG (128), upsampling, Conv-Scratch (64); the text vector
@@ -47,9 +48,6 @@ class PaperGenerator(nn.Module):
         size: side of the square input and output in pixels, even.
         dimension: length of a text vector.
     """
-
-    STRIDE = 2
-    """The size must be a multiple of it."""
 
     def __init__(self, size: int = 256, dimension: int = 512) -> None:
         super().__init__()
@@ -66,16 +64,19 @@ class PaperGenerator(nn.Module):
         self.fusion_conv = nn.Conv2d(128, 64, 3, padding=1)
         self.sigmoid = nn.Sequential(nn.Conv2d(64, 1, 3, padding=1))
 
-    def for_export(self) -> PaperGenerator:
-        """The network itself: what is timed and published as the paper's is left as it is."""
-        return self
-
     def forward(self, image: Tensor, text_embedding: Tensor) -> Tensor:
         """Saliency (B, N, h, w) in 0..1 of images uint8 (B, H, W, 3) and texts (B, N, dimension)."""
         return torch.sigmoid(self.logits(self.preprocess(image), text_embedding))
 
-    def logits(self, pixels: Tensor, text: Tensor) -> Tensor:
-        """Logit of each pixel (B, N, h, w) for pixels (B, 3, size, size) and texts (B, N, dimension)."""
+    def predict(self, pixels: Tensor, text: Tensor, domain: Tensor | None = None) -> Prediction:
+        """Maps of independent pixels (B, N, h, w), as the paper's loss takes them; arguments as of `logits`."""
+        return Prediction.of_pixels(self.logits(pixels, text, domain).float())
+
+    def logits(self, pixels: Tensor, text: Tensor, domain: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """Logit of each pixel (B, N, h, w) for pixels (B, 3, size, size) and texts (B, N, dimension).
+
+        `domain` changes nothing: the paper's network tells no data sets apart.
+        """
         features = self.conv_scratch(self.upsample(self.conv_vgg2(self.pool(self.conv_vgg1(pixels)))))
         batch, prompts = text.shape[0], text.shape[1]
         asked = self.text_feature_conv(text.reshape(batch * prompts, -1, 1, 1))

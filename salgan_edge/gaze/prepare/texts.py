@@ -1,4 +1,4 @@
-"""What viewers were told, from JSON or a spreadsheet."""
+"""What viewers were told: tables of texts, and the names and words that stand for viewing conditions."""
 
 from __future__ import annotations
 
@@ -6,19 +6,32 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from salgan_edge.errors import DataError, MissingDependencyError
-from salgan_edge.gaze.prepare.conditions import condition_named, parse_name, short_name
+from salgan_edge.gaze.folder import FREE_VIEWING
 from salgan_edge.images import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from salgan_edge.gaze.problems import Problems
+    from salgan_edge.gaze.folder import Problems
+    from salgan_edge.gaze.prepare import Columns
 
-__all__ = ["IMAGE_COLUMNS", "TEXT_SUFFIXES", "Columns", "Texts", "find_column", "read_csv", "read_texts"]
+__all__ = [
+    "IMAGE_COLUMNS",
+    "TEXT_SUFFIXES",
+    "Texts",
+    "condition_named",
+    "find_column",
+    "parse_name",
+    "read_csv",
+    "read_texts",
+    "short_name",
+    "simple_name",
+]
 
 TEXT_SUFFIXES = (".json", ".csv", ".xlsx")
 
@@ -40,13 +53,40 @@ _TEXT_COLUMNS = ("text", "caption", "description", "prompt", "sentence", "文本
 _CONDITION_COLUMNS = ("condition", "type", "kind", "category", "texttype", "描述种类")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Names of columns; None: found by usual names."""
+_BY_SUFFIX = {"0": FREE_VIEWING, "1": "general", "2": "nonsalient", "3": "salient", "": "whole"}
+"""Condition by the number after the photo's name: ``71_2`` is photo 71 told of what is not salient."""
 
-    image: str | None = None
-    text: str | None = None
-    condition: str | None = None
+_NAME = re.compile(r"(?P<photo>.+?)(?:_(?P<suffix>[0-3]))?", re.DOTALL)
+
+# The published spreadsheet is in Chinese: "whole", "not salient", "salient".
+_WORDS = {
+    "整体": "general", "非显著": "nonsalient", "显著": "salient",
+    "nonsal": "nonsalient", "sal": "salient", "free": FREE_VIEWING, "freeviewing": FREE_VIEWING,
+    **{name: name for name in _BY_SUFFIX.values()},
+    **{suffix: name for suffix, name in _BY_SUFFIX.items() if suffix},
+}  # fmt: skip
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """Photo and condition of a file name without its format's suffix.
+
+    >>> parse_name("000000000071_2")
+    ('000000000071', 'nonsalient')
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return name, _BY_SUFFIX[""]
+    return match["photo"], _BY_SUFFIX[match["suffix"] or ""]
+
+
+def condition_named(word: str) -> str | None:
+    """The condition that a cell such as ``Non-salient``, ``2`` or the published Chinese word names."""
+    return _WORDS.get(re.sub(r"[\s_-]", "", word).lower())
+
+
+def short_name(photo: str) -> str:
+    """The photo's name as tables of texts have it: a number loses its leading zeros."""
+    return photo.lstrip("0") or "0" if photo.isascii() and photo.isdigit() else photo
 
 
 @dataclass
@@ -125,7 +165,7 @@ def read_texts(path: Path, columns: Columns) -> Texts:
             _add_rows(texts, rows, columns, condition_named(title))
     else:
         raise DataError(
-            f"{path} is no table of texts: {', '.join(TEXT_SUFFIXES)} were expected; save a spreadsheet as .xlsx or .csv"
+            f"{path} is not a table of texts: {', '.join(TEXT_SUFFIXES)} were expected; save a spreadsheet as .xlsx or .csv"
         )
     if not texts.by_name:
         raise DataError(f"{path} holds no texts")
@@ -193,7 +233,7 @@ def _sheets(path: Path) -> dict[str, list[dict[str, Any]]]:
             found[sheet.title] = [dict(zip(heading, line, strict=False)) for line in lines]
         book.close()
     except Exception as error:  # openpyxl lets through whatever zip and XML raise
-        raise DataError(f"{path} is no readable .xlsx file: {error}") from error
+        raise DataError(f"{path} is not a readable .xlsx file: {error}") from error
     return found
 
 
@@ -234,10 +274,13 @@ def find_column(row: Mapping[str, Any], wanted: str | None, usual: tuple[str, ..
     """The wanted column of a row, or the first usual one: case, blanks and underscores do not count; None if absent."""
     if wanted is not None:
         return wanted if wanted in row else None
-    simple = {
-        str(name).strip().lower().replace("_", "").replace(" ", ""): name for name in reversed(list(row))
-    }
+    simple = {simple_name(str(name)): name for name in reversed(list(row))}
     return next((simple[name] for name in usual if name in simple), None)
+
+
+def simple_name(heading: str) -> str:
+    """A heading as `find_column` compares it."""
+    return heading.strip().lower().replace("_", "").replace(" ", "")
 
 
 def _listed(sheets: Mapping[str, list[dict[str, Any]]]) -> str:
