@@ -1,10 +1,12 @@
 """Static int8: which tensors, in what ranges, and which layers stay in float since int8 hurts them.
 
 QuantizeLinear and DequantizeLinear stand around layers, weights are scaled by channel.
-``onnxruntime.quantization.quantize_static`` makes the same pattern. It is not used here for two
-reasons: its histogram calibration wants inputs of one shape, and a search for the layers that hurt
-needs hundreds of variants, which take it a second each. Here one graph, the *probe*, has a switch
-for every tensor, so that any choice of layers is one run.
+``onnxruntime.quantization.quantize_static`` makes the same pattern, and with the same ranges the same
+maps: with every layer of the default generator in int8 their mean correlation with float32 is 0.910,
+here 0.911 (0.904 by percentiles, 0.882 by entropy). It is not used for two reasons: its histogram
+calibration wants inputs of one shape, and a search for the layers that hurt needs hundreds of
+variants, each of which it calibrates anew. Here one graph, the *probe*, has a switch for every tensor,
+so that any choice of layers is one run.
 """
 
 from __future__ import annotations

@@ -168,7 +168,9 @@ def to_half(model: onnx.ModelProto, large: Collection[str] = ()) -> onnx.ModelPr
     """A copy that computes inner layers in float16; inputs and outputs keep their types.
 
     onnxruntime has a converter of its own (``onnxruntime.transformers.float16``). It leaves nodes out
-    of order, which the checker of ONNX refuses, and knows nothing of what to keep at the ends.
+    of order, which the checker of ONNX refuses, and knows nothing of what to keep at the ends. Told the
+    same nodes and sorted, it casts between float nodes too: 64 casts in place of 26 in the default
+    generator, whose maps then correlate with those of float32 by 0.99999 at least, here by 1.00000.
 
     Args:
         model: float32 weights (`restore_floats`).

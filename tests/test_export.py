@@ -32,7 +32,7 @@ from salgan_edge.train.networks.text_encoder import (  # noqa: E402
     save_text_encoder,
 )
 
-from salgan_edge import SaliencyPredictor, contract, place, samples  # noqa: E402
+from salgan_edge import SaliencyPredictor, contract, packing, samples  # noqa: E402
 from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
 from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import CheckpointError, ExportError, OutputError, ParityError  # noqa: E402
@@ -526,7 +526,7 @@ def test_disk_that_is_really_full(quick, tmp_path):
 class Interrupt:
     """Raises KeyboardInterrupt at the n-th line that runs in the files that write a bundle."""
 
-    files = (write.__file__, place.__file__)
+    files = (write.__file__, packing.__file__)
 
     def __init__(self, line):
         self.left = line

@@ -194,7 +194,7 @@ def _masked(text: str, folders: dict[str, str]) -> str:
     # Longer paths first: one may hold the other.
     for path, name in sorted(folders.items(), key=lambda item: -len(item[0])):
         text = text.replace(path, name)
-    text = re.sub(r"\b[0-9a-f]{16,64}\b", "HASH", text)
+    text = re.sub(r"(?<!\.)\b[0-9a-f]{16,64}\b", "HASH", text)
     text = re.sub(r"\b\d+\.\d+\.\d+(\.\w+|\+\w+)*\b", "VERSION", text)
     text = re.sub(r"\b\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)", "TIME", text)
     text = re.sub(r'"(milliseconds|age_ms|ms|seconds)": (\{[^{}]*\}|[\d.]+)', r'"\1": "MASKED"', text)

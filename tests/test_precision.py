@@ -510,10 +510,11 @@ def test_table(graphs, tokenizer, monkeypatch):
     assert "int8 is slower than float here (1.30 of its time" in precision.render_table(slow, reports)
 
 
-def test_names_on_the_command_line():
-    from salgan_edge.cli.export import _Precision
-
-    assert tuple(_Precision) == precision.PRECISIONS
+def test_names_on_the_command_line(run):
+    code, _, errors = run("export", "--precision", "fp8")
+    told = " ".join(errors.replace("│", " ").split())
+    assert code == 2
+    assert ", ".join(f"'{name}'" for name in precision.PRECISIONS) in told
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
+import cv2
 import numpy as np
 import pytest
 
@@ -48,6 +49,26 @@ def test_images(run, tiny_bundle, photo_file):
         ("image", "a cat"),
     ]
     assert set(records[0]["files"]) == {"overlay", "map"}
+
+
+def test_videos(run, tiny_bundle, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3)).astype(np.uint8)
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    code, out, _ = run("predict", "clip.avi", "-t", "a dog", "-t", "a cat", "-b", tiny_bundle, "--json")
+    assert code == 0
+    *records, last = [check(json.loads(line)) for line in out.splitlines()]
+    assert [(record["type"], record["index"], record["text"]) for record in records] == [
+        ("frame", index, text) for index in range(3) for text in ("a dog", "a cat")
+    ]
+    assert last["type"] == "summary"
+    assert last["frames"] == 3
+    code, out, _ = run("webcam", "a dog", "--source", "clip.avi", "--headless", "--json", "-b", tiny_bundle)
+    assert code == 0
+    live = [check(json.loads(line)) for line in out.splitlines()]
+    assert all(record["age_ms"] >= 0 for record in live)
 
 
 @pytest.mark.parametrize(

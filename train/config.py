@@ -89,8 +89,8 @@ class TrainConfig:
     """``integer`` repeats a mistake of the reference implementation, for comparison: see `cast_text`."""
     object_target: Literal["people", "gaze", "box"] = "people"
     """Where people are taken to look who are told what a detector found: ``people`` as measured on
-    searchers (see `objects.box_map`), ``box`` in the middle of its box, ``gaze`` where they look in it
-    when told nothing, as far as that says something (see `objects.object_map`)."""
+    searchers (see `named.box_map`), ``box`` in the middle of its box, ``gaze`` where they look in it
+    when told nothing, as far as that says something (see `named.object_map`)."""
     object_weight: float = 0.5
     """Loss weight of an object prompt against a pair with human gaze."""
     named_prompts: int = 4

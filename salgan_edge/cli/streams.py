@@ -88,7 +88,8 @@ def predict_videos(
         try:
             source = open_source(file)
             overlays, arrays = names.videos(file, texts, maps=maps)
-            lines = JsonLines([sys.stdout] if as_json else [], plan.predictor.device, 5, file)
+            bundle_id = plan.predictor.bundle.manifest.bundle_id
+            lines = JsonLines([sys.stdout] if as_json else [], plan.predictor.device, 5, file, bundle_id)
             hidden = as_json and sys.stdout.isatty()
             with _progress_of(file.name, source.count, overlays, lines.write, hidden=hidden) as progress:
                 written = overlay_video(

@@ -173,7 +173,9 @@ def webcam(
                 workers=plan.workers,
             )
         )
-        live = LiveOutput(pipeline, JsonLines(streams, plan.predictor.device, top_k), record, max_frames)
+        bundle_id = plan.predictor.bundle.manifest.bundle_id
+        lines = JsonLines(streams, plan.predictor.device, top_k, bundle_id=bundle_id)
+        live = LiveOutput(pipeline, lines, record, max_frames)
         # Named and summed up however it ends, once the recording is closed.
         stack.callback(_report, live, as_json=as_json)
         stack.enter_context(live)

@@ -17,7 +17,7 @@ from salgan_edge.errors import OutputError
 from salgan_edge.files import slug
 from salgan_edge.images import write_image
 from salgan_edge.render import captioned_overlay, overlay_grid
-from salgan_edge.result import Peak, SaliencyResult
+from salgan_edge.result import Peak, SaliencyResult, TextEffect, record
 from salgan_edge.video.frames import FALLBACK_FPS
 from salgan_edge.video.recording import VideoSink
 
@@ -179,18 +179,26 @@ class Meter:
 
 
 class JsonLines:
-    """Writes one JSON object a line for each predicted frame.
+    """Writes one JSON object a line for each predicted frame and text: `salgan_edge.result.record`.
 
     Args:
         streams: open text files; each line is flushed, so that a reader gets it at once.
         device: where the generator runs.
         top_k: how many peaks of each prompt.
         file: that the frames are from, None for none.
+        bundle_id: of the bundle that predicts.
     """
 
-    def __init__(self, streams: Sequence[IO[str]], device: str, top_k: int, file: Path | None = None) -> None:
+    def __init__(
+        self,
+        streams: Sequence[IO[str]],
+        device: str,
+        top_k: int,
+        file: Path | None = None,
+        bundle_id: str | None = None,
+    ) -> None:
         self._streams, self._device, self._top_k = streams, device, top_k
-        self._file = {} if file is None else {"file": str(file)}
+        self._file, self._bundle_id = file, bundle_id
 
     def write(
         self,
@@ -210,45 +218,40 @@ class JsonLines:
         """
         if not result.predicted or not self._streams:
             return
-        line = json.dumps(self._record(result, milliseconds or {}, state or {}), ensure_ascii=False)
+        records = self._records(result, milliseconds or {}, state or {})
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         for stream in self._streams:
             try:
-                stream.write(line + "\n")
+                stream.write(lines)
                 stream.flush()
             except BrokenPipeError:
                 raise
             except OSError as error:
                 raise OutputError(f"{stream.name} cannot be written: {error.strerror or error}") from error
 
-    def _record(
+    def _records(
         self, result: LiveResult, milliseconds: dict[str, float], state: dict[str, float]
-    ) -> dict[str, Any]:
+    ) -> Iterator[dict[str, Any]]:
         frame = result.frame
-        height, width = frame.image.shape[:2]
-        started = time.perf_counter()
-        results = []
+        size = (frame.image.shape[1], frame.image.shape[0])
+        name = {} if frame.name is None else {"name": frame.name}
+        free = result.relative[result.texts.index(None)] if None in result.texts else None
         for text, grid in zip(result.texts, result.relative, strict=True):
-            peaks = grid_peaks(grid, (width, height), self._top_k)
-            results.append(
-                {
-                    "text": text,
-                    "peak": {"x": peaks[0].x, "y": peaks[0].y},
-                    "peaks": [{"x": p.x, "y": p.y, "value": round(p.value, 4)} for p in peaks],
-                }
+            started = time.perf_counter()
+            peaks = grid_peaks(grid, size, self._top_k)
+            spent = {**result.milliseconds, **milliseconds, "peaks": 1000 * (time.perf_counter() - started)}
+            yield record(
+                "frame",
+                text,
+                size,
+                peaks,
+                file=self._file,
+                frame={"index": frame.index, **name, "time": round(frame.time, 4), **state},
+                text_effect=None if free is None or text is None else TextEffect.of(grid, free),
+                milliseconds=spent,
+                device=self._device,
+                bundle_id=self._bundle_id,
             )
-        spent = {**result.milliseconds, **milliseconds, "peaks": 1000 * (time.perf_counter() - started)}
-        return {
-            **self._file,
-            "index": frame.index,
-            **({} if frame.name is None else {"name": frame.name}),
-            "time": round(frame.time, 4),
-            **state,
-            "width": width,
-            "height": height,
-            "results": results,
-            "milliseconds": {stage: round(value, 3) for stage, value in spent.items()},
-            "device": self._device,
-        }
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 from salgan_edge.errors import OutputError
 from salgan_edge.files import writing
 from salgan_edge.render import overlay_grid
+from salgan_edge.result import RECORD_VERSION
 from salgan_edge.video.frames import FALLBACK_FPS
 from salgan_edge.video.pipeline import Stream
 from salgan_edge.video.recording import VideoSink
@@ -48,12 +49,14 @@ class OverlaidVideo(NamedTuple):
         return not self.promised or self.frames >= _WHOLE * self.promised
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the source, the number of frames, and the files written."""
+        """The summary's record, for JSON: the source, the number of frames, and the files written."""
+        files = {"overlay": [str(path) for path in self.overlays], "map": [str(path) for path in self.maps]}
         return {
+            "schema_version": RECORD_VERSION,
+            "type": "summary",
             "file": self.name,
             "frames": self.frames,
-            "overlays": [str(path) for path in self.overlays],
-            "maps": [str(path) for path in self.maps],
+            "files": {what: paths for what, paths in files.items() if paths},
         }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import time
+from importlib.resources import files
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 from pictures import frames_of
@@ -108,30 +110,28 @@ def test_peaks_of_a_grid_are_those_of_the_enlarged_map(size, shape):
 
 # JSON lines
 
-
-SCHEMA = {
-    "index": int, "time": float, "width": int, "height": int, "results": list, "milliseconds": dict, "device": str,
+SCHEMA = json.loads((files("salgan_edge") / "record.schema.json").read_text(encoding="utf-8"))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+FIELDS = {
+    "schema_version", "type", "index", "time", "width", "height", "text", "peak", "peaks", "text_effect", "milliseconds", "device",
 }  # fmt: skip
 
 
-def check_line(line: str, **further: type) -> dict:
-    """Exactly these fields, of these types, and values that fit each other."""
+def check_line(line: str, *further: str) -> dict:
+    """A record of a frame with just these further fields, and values that fit each other."""
     record = json.loads(line)
-    expected = {**SCHEMA, **further}
-    assert set(record) == set(expected)
-    assert {key: type(record[key]) for key in expected} == expected
-    for entry in record["results"]:
-        assert set(entry) == {"text", "peak", "peaks"}
-        assert entry["text"] is None or isinstance(entry["text"], str)
-        first = entry["peaks"][0]
-        assert entry["peak"] == {"x": first["x"], "y": first["y"]}
-        values = [peak["value"] for peak in entry["peaks"]]
-        assert values == sorted(values, reverse=True)
-        assert values[0] == pytest.approx(1, abs=0.1)
-        for peak in entry["peaks"]:
-            assert 0 <= peak["x"] < record["width"]
-            assert 0 <= peak["y"] < record["height"]
-    assert all(value >= 0 for value in record["milliseconds"].values())
+    VALIDATOR.validate(record)
+    assert record["type"] == "frame"
+    assert set(record) - FIELDS == set(further)
+    assert set(record) >= FIELDS
+    first = record["peaks"][0]
+    assert record["peak"] == {"x": first["x"], "y": first["y"]}
+    values = [peak["value"] for peak in record["peaks"]]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == pytest.approx(1, abs=0.1)
+    for peak in record["peaks"]:
+        assert peak["x"] < record["width"]
+        assert peak["y"] < record["height"]
     return record
 
 
@@ -143,7 +143,7 @@ def spot(row: int, column: int) -> np.ndarray:
 
 def test_json_lines(tmp_path):
     first, second = io.StringIO(), io.StringIO()
-    lines = JsonLines([first, second], "cpu", 2, tmp_path / "a.mp4")
+    lines = JsonLines([first, second], "cpu", 2, tmp_path / "a.mp4", "0123")
     frame = Frame(picture(0, (64, 48)), 3, time.monotonic(), 0.12345678, "a.jpg")
     grids = np.stack([spot(2, 3), spot(9, 12)])
     result = LiveResult(frame, ("ein Kätzchen", None), grids, grids, True, {"generator": 1.23456})
@@ -152,16 +152,20 @@ def test_json_lines(tmp_path):
     text = first.getvalue()
     assert second.getvalue() == text
     assert text.endswith("}\n")
-    assert len(text.splitlines()) == 1
-    record = check_line(text, file=str, name=str, age_ms=float, dropped=int)
-    assert (record["index"], record["time"], record["width"], record["height"]) == (3, 0.1235, 64, 48)
-    assert [entry["text"] for entry in record["results"]] == ["ein Kätzchen", None]
+    further = ("file", "name", "age_ms", "dropped", "bundle")
+    told, free = records = [check_line(line, *further) for line in text.splitlines()]
+    assert [record["text"] for record in records] == ["ein Kätzchen", None]
     # The middle of a cell of 4 x 4 pixels.
-    for entry, (x, y) in zip(record["results"], ((14, 10), (50, 38)), strict=True):
-        assert abs(entry["peak"]["x"] - x) <= 2
-        assert abs(entry["peak"]["y"] - y) <= 2
-    assert set(record["milliseconds"]) == {"generator", "draw", "peaks"}
-    assert record["milliseconds"]["generator"] == 1.235
+    for record, (x, y) in zip(records, ((14, 10), (50, 38)), strict=True):
+        assert (record["index"], record["time"], record["width"], record["height"]) == (3, 0.1235, 64, 48)
+        assert (record["name"], record["bundle"], record["device"]) == ("a.jpg", "0123", "cpu")
+        assert abs(record["peak"]["x"] - x) <= 2
+        assert abs(record["peak"]["y"] - y) <= 2
+        assert set(record["milliseconds"]) == {"generator", "draw", "peaks"}
+        assert record["milliseconds"]["generator"] == 1.235
+    # Two spots in two cells: nothing stays where it was.
+    assert told["text_effect"]["moved"] == 1
+    assert free["text_effect"] is None
 
 
 def test_lines_where_nothing_may_be_written(tmp_path):

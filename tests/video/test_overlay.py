@@ -114,15 +114,17 @@ def test_json(run, video, tmp_path):
     assert (code, err) == (0, "")
     *lines, last = (json.loads(line) for line in out.splitlines())
     assert last == {
+        "schema_version": 1,
+        "type": "summary",
         "file": str(video),
         "frames": COUNT,
-        "overlays": ["clip_a-spoon.mp4"],
-        "maps": ["clip_a-spoon_map.npy"],
+        "files": {"overlay": ["clip_a-spoon.mp4"], "map": ["clip_a-spoon_map.npy"]},
     }
     assert [line["index"] for line in lines] == list(range(COUNT))
     for line in lines:
         assert set(line) == {
-            "file", "index", "time", "width", "height", "results", "milliseconds", "device",
+            "schema_version", "type", "file", "index", "time", "width", "height", "text", "peak", "peaks", "text_effect",
+            "milliseconds", "device", "bundle",
         }  # fmt: skip
         assert line["file"] == str(video)
         assert (line["width"], line["height"]) == SIZE

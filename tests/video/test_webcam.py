@@ -17,7 +17,10 @@ from salgan_edge.errors import SourceError
 from salgan_edge.video.files import VideoFile
 
 FPS, COUNT = 12.5, 10
-FIELDS = {"index", "time", "age_ms", "dropped", "width", "height", "results", "milliseconds", "device"}
+FIELDS = {
+    "schema_version", "type", "index", "time", "age_ms", "dropped", "width", "height", "text", "peak", "peaks", "text_effect",
+    "milliseconds", "device", "bundle",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +77,8 @@ def test_json_lines_of_a_video(run, video):
         assert record["device"] == "cpu"
         assert record["age_ms"] > 0
         assert {"generator", "stabilise", "peaks"} == set(record["milliseconds"])
-        (entry,) = record["results"]
-        assert entry["text"] == "a square"
-        assert 1 <= len(entry["peaks"]) <= 2
+        assert record["text"] == "a square"
+        assert 1 <= len(record["peaks"]) <= 2
     assert err.startswith(f"{COUNT} frames in ")
     assert len(err.splitlines()) == 1
 
@@ -88,10 +90,9 @@ def test_everything_at_once(run, video, tmp_path):
     )  # fmt: skip
     assert code == 0
     records = lines_of(out)
-    assert [record["index"] for record in records] == [0, 3, 6]
-    assert [[entry["text"] for entry in record["results"]] for record in records] == [
-        ["a square", "the floor"]
-    ] * 3
+    assert [(record["index"], record["text"]) for record in records] == [
+        (index, text) for index in (0, 3, 6) for text in ("a square", "the floor")
+    ]
     assert (tmp_path / "lines.jsonl").read_text() == out
     assert {"draw", "record"} <= set(records[0]["milliseconds"])
     assert "stabilise" not in records[0]["milliseconds"]
@@ -118,8 +119,8 @@ def test_peaks_are_those_of_the_bare_maps(run, video, predictor):
     )
     for record, image in zip(lines_of(out), frames_of(video), strict=True):
         x, y = predictor.predict(image, "a square").peak
-        assert abs(record["results"][0]["peak"]["x"] - x) <= WIDTH / 32
-        assert abs(record["results"][0]["peak"]["y"] - y) <= HEIGHT / 32
+        assert abs(record["peak"]["x"] - x) <= WIDTH / 32
+        assert abs(record["peak"]["y"] - y) <= HEIGHT / 32
 
 
 def test_video_as_if_it_were_a_camera(run, video):
@@ -143,7 +144,7 @@ def test_folder_and_image_as_source(run, tmp_path):
     _, out, _ = run("webcam", "--headless", "-s", "photos", "--json", "x")
     assert [record["name"] for record in lines_of(out)] == ["1.jpg", "2.jpg", "10.jpg"]
     _, out, _ = run("webcam", "--headless", "-s", "photos/2.jpg", "--json")
-    assert [(record["name"], record["results"][0]["text"]) for record in lines_of(out)] == [("2.jpg", None)]
+    assert [(record["name"], record["text"]) for record in lines_of(out)] == [("2.jpg", None)]
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_prompt_pack_without_text_encoder(run, video):
     options = ("webcam", "--headless", "-b", "small.salgan", "-s", video, "--json", "--max-frames", 1)
     code, out, _ = run(*options, "--prompts", "pack.npz")
     assert code == 0
-    assert [entry["text"] for entry in lines_of(out)[0]["results"]] == ["a square", "the floor"]
+    assert [record["text"] for record in lines_of(out)[:2]] == ["a square", "the floor"]
     code, out, err = run(*options, "--prompts", "pack.npz", "another")
     assert (code, out) == (1, "")
     assert "another" in err
