@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import onnxruntime
 
 from salgan_edge import contract, metrics, samples
 from salgan_edge.cpus import allowed_cpus
@@ -18,7 +17,9 @@ from salgan_edge.evaluate.measure import pairs_of, some_of
 from salgan_edge.evaluate.models import resized
 from salgan_edge.gaze.folder import GazeFolder, photos
 from salgan_edge.images import IMAGE_SUFFIXES, read_image
+from salgan_edge.resample import fit
 from salgan_edge.result import SaliencyResult
+from salgan_edge.session import load_onnxruntime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -259,6 +260,13 @@ class View:
     """Human saliency map for each text; empty where there are none."""
     guided: tuple[tuple[int, int], ...] = ()
     """Pairs of texts, by number, between which `guide` decides."""
+    fitted: Pixels | None = field(default=None, repr=False)
+    """The photo as `SaliencyPredictor.predict` gives it to the graph; see `Views.fit`."""
+
+    @property
+    def given(self) -> Pixels:
+        """What the graph is given."""
+        return self.photo if self.fitted is None else self.fitted
 
 
 @dataclass(frozen=True)
@@ -274,6 +282,14 @@ class Views:
     def human(self) -> bool:
         """Whether the gate has human maps."""
         return bool(self.gate[0].human)
+
+    def fit(self, height: int, width: int) -> Views:
+        """The same views, their photos fitted to a generator's input of `height` x `width` pixels."""
+        calibration, gate = (
+            tuple(replace(view, fitted=fit(view.photo, height, width)) for view in views)
+            for views in (self.calibration, self.gate)
+        )
+        return Views(calibration, gate, self.source)
 
 
 def read_views(data: Path | None = None, calibration: Path | None = None) -> Views:
@@ -418,6 +434,7 @@ class GraphRun:
     """A graph in memory on the CPU, all of whose tensors may be asked for."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = allowed_cpus()
         options.log_severity_level = 3

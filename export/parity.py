@@ -15,6 +15,7 @@ import torch
 from salgan_edge import contract, samples
 from salgan_edge.devices import Execution
 from salgan_edge.errors import ParityError
+from salgan_edge.resample import fit
 from salgan_edge.session import GraphSession
 from salgan_edge.verify.golden import NO_TEXT, GoldenData, GoldenPair
 
@@ -84,15 +85,20 @@ def check_text_encoder(module: nn.Module, path: Path, tokenizer: ClipTokenizer) 
 
 
 def check_generator(
-    module: nn.Module, path: Path, dimension: int, text: npt.NDArray[np.float32]
+    module: nn.Module,
+    path: Path,
+    dimension: int,
+    text: npt.NDArray[np.float32],
+    size: tuple[int, int],
 ) -> list[Case]:
-    """Compare batches of 1, 2 and 5 photos, 1 and 4 prompts, landscape and portrait.
+    """Compare batches of 1, 2 and 5 photos, 1 and 4 prompts: landscape, portrait, and fitted ones.
 
     Args:
         module: the PyTorch generator.
         path: the exported graph.
         dimension: length of a text vector.
         text: vectors (n, dimension) of `PROMPTS`.
+        size: height and width in pixels of the generator's input.
 
     Raises:
         ParityError: the output's shape or a value differs; all figures are named.
@@ -101,9 +107,12 @@ def check_generator(
     vectors = np.concatenate([np.zeros((1, dimension), np.float32), text])
     cases = []
     for batch, prompts in ((1, 1), (1, 4), (2, 1), (2, 4), (5, 1), (5, 4)):
-        for form, shape in (("landscape", (300, 400)), ("portrait", (400, 300))):
+        for form, shape in (("landscape", (300, 400)), ("portrait", (400, 300)), ("fitted", (480, 640))):
             name = f"{batch} photos, {prompts} prompts, {form}"
             image = _photos(batch, shape)
+            if form == "fitted":
+                # What both are given by `SaliencyPredictor.predict`; the other forms show the graph's own resize.
+                image = np.stack([fit(photo, *size) for photo in image])
             # Every photo of a batch gets other prompts; the first is free viewing.
             chosen = np.arange(batch * prompts).reshape(batch, prompts) % len(vectors)
             with torch.inference_mode():
@@ -165,21 +174,28 @@ TEXTS = (
     "a cup of coffee " * 25,
 )
 
-PAIRS: tuple[tuple[str, tuple[slice, slice], tuple[int, int], tuple[int, ...]], ...] = (
-    # Sample, part of it, height and width that it is shrunk to, texts.
-    ("coffee", (slice(None), slice(None)), (95, 143), (NO_TEXT, 0, 4, 3)),
-    ("astronaut", (slice(0, 512), slice(60, 430)), (139, 101), (2, NO_TEXT)),
-    ("chelsea", (slice(20, 290), slice(90, 360)), (111, 111), (1,)),
+PAIRS: tuple[tuple[str, tuple[slice, slice], tuple[int, int], int, tuple[int, ...]], ...] = (
+    # Sample, part of it, height and width that it is shrunk to, how often each pixel is repeated, texts.
+    ("coffee", (slice(None), slice(None)), (95, 143), 1, (NO_TEXT, 0, 4, 3)),
+    ("astronaut", (slice(0, 512), slice(60, 430)), (139, 101), 1, (2, NO_TEXT)),
+    ("chelsea", (slice(20, 290), slice(90, 360)), (111, 111), 1, (1,)),
+    # As large as a webcam's picture, which is averaged before the graph; repeated pixels compress well.
+    ("coffee", (slice(None), slice(0, 533)), (120, 160), 4, (0,)),
 )
 
 
-def make_golden(generator: Path, text_encoder: Path, tokenizer: ClipTokenizer) -> GoldenData:
-    """Run both graphs on small photos, landscape, portrait and square, with 1 to 4 prompts each.
+def make_golden(
+    generator: Path, text_encoder: Path, tokenizer: ClipTokenizer, size: tuple[int, int]
+) -> GoldenData:
+    """Run both graphs on photos, small ones and one to be shrunk, with 1 to 4 prompts each.
+
+    Photos take the way that they take in `SaliencyPredictor.predict`.
 
     Args:
         generator: ONNX file.
         text_encoder: ONNX file.
         tokenizer: of the text encoder.
+        size: height and width in pixels of the generator's input.
     """
     ids = tokenizer.batch(TEXTS)
     embeddings = GraphSession(text_encoder, Execution("cpu")).run(
@@ -190,11 +206,12 @@ def make_golden(generator: Path, text_encoder: Path, tokenizer: ClipTokenizer) -
     step = -(-max(grid, default=1) // _LARGEST_GRID)
     zero = np.zeros_like(embeddings[:1])
     pairs = []
-    for name, part, shape, prompts in PAIRS:
-        image = _shrunk(samples.load(name)[part], shape)
+    for name, part, shape, repeat, prompts in PAIRS:
+        image = _shrunk(samples.load(name)[part], shape).repeat(repeat, axis=0).repeat(repeat, axis=1)
         vectors = np.concatenate([embeddings, zero])[list(prompts)]
         maps = session.run(
-            contract.SALIENCY, {contract.IMAGE: image[None], contract.TEXT_EMBEDDING: vectors[None]}
+            contract.SALIENCY,
+            {contract.IMAGE: fit(image, *size)[None], contract.TEXT_EMBEDDING: vectors[None]},
         )[0]
         pairs.append(GoldenPair(image, prompts, np.ascontiguousarray(maps[:, ::step, ::step])))
     return GoldenData(TEXTS, ids, embeddings, step, tuple(pairs))

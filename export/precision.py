@@ -212,6 +212,7 @@ def apply_precision(
     precision: str,
     tokenizer: ClipTokenizer,
     *,
+    size: tuple[int, int] | None = None,
     data: Path | None = None,
     calibration: Path | None = None,
     limits: Limits | None = None,
@@ -223,6 +224,8 @@ def apply_precision(
         graphs: both graphs in fp32, by file, before they are signed.
         precision: one of `PRECISIONS`.
         tokenizer: of the text encoder.
+        size: height and width in pixels of the generator's input, which photos are fitted to as in
+            `SaliencyPredictor.predict`; None gives them to the graph as they are.
         data: packed gaze folder; without it the fp32 maps are the reference.
         calibration: folder of photos like those of the application.
         limits: what a variant may lose; `Limits` where None.
@@ -239,7 +242,7 @@ def apply_precision(
         raise PrecisionError(f"precision {precision!r} is unknown: {', '.join(PRECISIONS)} were expected")
     if precision == "fp32":
         return graphs, None
-    bench, processor = _bench(graphs, tokenizer, data, calibration, limits, report)
+    bench, processor = _bench(graphs, tokenizer, size, data, calibration, limits, report)
     if precision != "auto":
         variant = bench.make(precision)
         if not variant.gate.passed:
@@ -259,6 +262,7 @@ def compare_precisions(
     graphs: Graphs,
     tokenizer: ClipTokenizer,
     *,
+    size: tuple[int, int] | None = None,
     data: Path | None = None,
     calibration: Path | None = None,
     limits: Limits | None = None,
@@ -270,6 +274,8 @@ def compare_precisions(
     Args:
         graphs: both graphs in fp32, by file.
         tokenizer: of the text encoder.
+        size: height and width in pixels of the generator's input, which photos are fitted to as in
+            `SaliencyPredictor.predict`; None gives them to the graph as they are.
         data: packed gaze folder; without it the fp32 maps are the reference.
         calibration: folder of photos like those of the application.
         limits: what a variant may lose; `Limits` where None.
@@ -282,7 +288,7 @@ def compare_precisions(
     Raises:
         DataError: `data` or `calibration` cannot be used.
     """
-    bench, processor = _bench(graphs, tokenizer, data, calibration, limits, report)
+    bench, processor = _bench(graphs, tokenizer, size, data, calibration, limits, report)
     variants = [bench.make(kind) for kind in REDUCED]
     report("timing")
     rows = _measured(graphs, variants, threads)
@@ -306,6 +312,7 @@ def fastest(rows: Sequence[Measured]) -> str:
 def _bench(
     graphs: Graphs,
     tokenizer: ClipTokenizer,
+    size: tuple[int, int] | None,
     data: Path | None,
     calibration: Path | None,
     limits: Limits | None,
@@ -313,6 +320,8 @@ def _bench(
 ) -> tuple[Workbench, Processor]:
     processor = read_processor()
     views = read_views(data, calibration)
+    if size is not None:
+        views = views.fit(*size)
     report(f"calibration on {len(views.calibration)} photos, gate on {len(views.gate)}: {views.source}")
     # Sums of 8-bit weights saturate where there is no VNNI: where that is not known, 7 bits are safe.
     reduce_range = not processor.vnni
@@ -500,6 +509,7 @@ def main(
         rows, reports = compare_precisions(
             {file: onnx.load(opened.path(file)) for file in files},
             ClipTokenizer(opened.path(contract.TOKENIZER_FILE)),
+            size=opened.manifest.input_size,
             data=data,
             calibration=calibration,
             threads=threads,

@@ -432,7 +432,7 @@ def choose_layers(
 
     def maps(method: str, layers: set[int], chosen: Sequence[int], texts: int | None = None) -> list[Maps]:
         switches = plan.switches(layers)
-        return [probes[method].maps(views[n].photo, vectors[n][:texts], switches=switches) for n in chosen]
+        return [probes[method].maps(views[n].given, vectors[n][:texts], switches=switches) for n in chosen]
 
     some = sorted({n * len(views) // _RANKED_VIEWS for n in range(_RANKED_VIEWS)})
     reference = maps(first, set(), some, _RANKED_TEXTS)

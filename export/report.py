@@ -17,6 +17,7 @@ from salgan_edge import contract
 from salgan_edge.bundle import FileRecord, Manifest
 from salgan_edge.devices import installed_packages
 from salgan_edge.files import sha256
+from salgan_edge.resample import PREPARATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,12 +51,12 @@ def write_receipt(
         precision: what a reduced precision changes; None for fp32.
 
     Returns:
-        The manifest, listing the three files too.
+        The manifest, listing the three files too, and naming what photos went through for the golden outputs.
     """
     generator, text_encoder = folder / contract.GENERATOR_FILE, folder / contract.TEXT_ENCODER_FILE
-    golden = make_golden(generator, text_encoder, tokenizer)
+    golden = make_golden(generator, text_encoder, tokenizer, manifest.input_size)
     (folder / contract.GOLDEN_FILE).write_bytes(golden.to_bytes())
-    manifest = _listing(manifest, folder, contract.GOLDEN_FILE)
+    manifest = _listing(replace(manifest, preparation=PREPARATION), folder, contract.GOLDEN_FILE)
     graphs = {path.name: read_facts(path) for path in (text_encoder, generator)}
     report = make_report(manifest, graphs, cases, golden, command=command, precision=precision)
     (folder / contract.REPORT_JSON_FILE).write_text(render_json(report), encoding="utf-8", newline="\n")

@@ -297,6 +297,8 @@ def _readme(bundle: Bundle, kind: TritonKind) -> str:
         "generator": GENERATOR_MODEL,
         "grid": "{}, {}".format(*manifest.grid),
         "size": "{}x{}".format(*manifest.input_size),
+        "rows": str(manifest.input_size[0]),
+        "columns": str(manifest.input_size[1]),
         "dimension": str(manifest.embedding_dimension),
         "kind": _KINDS[kind][1],
     }.items():

@@ -134,7 +134,7 @@ class Workbench:
             judge = Judge(
                 self.views.calibration,
                 [
-                    self._generator.maps(view.photo, vectors)
+                    self._generator.maps(view.given, vectors)
                     for view, vectors in zip(self.views.calibration, self._vectors, strict=True)
                 ],
                 self.limits.halved(),
@@ -176,7 +176,7 @@ class Workbench:
 
             def values(wanted: Sequence[str], n: int) -> list[Vectors]:
                 inputs: dict[str, npt.NDArray[Any]] = {
-                    contract.IMAGE: views[n].photo[None],
+                    contract.IMAGE: views[n].given[None],
                     contract.TEXT_EMBEDDING: vectors[n][None],
                 }
                 return run(wanted, inputs)
@@ -216,7 +216,7 @@ class Workbench:
 
     def _maps(self, encoder: GraphRun, generator: GraphRun, views: Sequence[View]) -> list[Vectors]:
         vectors = self._embedded(encoder, views)
-        return [generator.maps(view.photo, own) for view, own in zip(views, vectors, strict=True)]
+        return [generator.maps(view.given, own) for view, own in zip(views, vectors, strict=True)]
 
     def _embedded(self, encoder: GraphRun, views: Sequence[View]) -> list[Vectors]:
         """Text vectors of each view; no text is the zero vector."""

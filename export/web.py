@@ -18,6 +18,7 @@ import numpy as np
 from salgan_edge import contract, samples
 from salgan_edge.devices import Execution
 from salgan_edge.errors import ExportError, MissingDependencyError, ParityError
+from salgan_edge.resample import fit
 from salgan_edge.session import GraphSession
 from salgan_edge.tokenizer import ClipTokenizer
 
@@ -225,9 +226,12 @@ def _cases(bundle: Bundle, graphs: Mapping[str, bytes]) -> list[_Case]:
     for name, image, chosen in (
         ("1 photo, 1 prompt, landscape", coffee[None, :300, :400], vectors[None, 1:2]),
         ("1 photo, 4 prompts, portrait", coffee[None, :400, :300], vectors[None, :4]),
+        ("1 photo, 1 prompt, fitted", coffee[None, :, :533], vectors[None, 1:2]),
         ("2 photos, 2 prompts", np.stack([coffee[:256, :256], astronaut[:256, :256]]), vectors[:4].reshape(2, 2, -1)),
     ):  # fmt: skip
-        inputs = {contract.IMAGE: image, contract.TEXT_EMBEDDING: chosen}
+        # As `SaliencyPredictor.predict` gives photos to the graph, where their size lets it.
+        fitted = np.stack([fit(photo, *bundle.manifest.input_size) for photo in image])
+        inputs = {contract.IMAGE: fitted, contract.TEXT_EMBEDDING: chosen}
         cases.append(_Case(f"generator, {name}", contract.GENERATOR_FILE, contract.SALIENCY, inputs))
     return cases
 

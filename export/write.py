@@ -129,10 +129,20 @@ def export_bundle(
         with torch.inference_mode():
             vectors = encoder(torch.from_numpy(tokenizer.batch(parity.PROMPTS))).numpy()
         cases += parity.check_generator(
-            generator, staging / contract.GENERATOR_FILE, generator.dimension, vectors
+            generator,
+            staging / contract.GENERATOR_FILE,
+            generator.dimension,
+            vectors,
+            (generator.size, generator.size),
         )
         graphs, changed = apply_precision(
-            graphs, precision, tokenizer, data=data, calibration=calibration, report=report
+            graphs,
+            precision,
+            tokenizer,
+            size=(generator.size, generator.size),
+            data=data,
+            calibration=calibration,
+            report=report,
         )
         # The id of the text encoder first: it must not hang on the generator that it is signed with.
         text_id = _text_id(graphs[contract.TEXT_ENCODER_FILE], staging)

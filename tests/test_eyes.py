@@ -301,8 +301,8 @@ def test_exported_graph(tmp_path):
     )  # fmt: skip
     path = tmp_path / "generator.onnx"
     path.write_bytes(graph.SerializeToString())
-    cases = parity.check_generator(model, path, 512, texts(1, 4)[0].numpy())
-    assert len(cases) == 12
+    cases = parity.check_generator(model, path, 512, texts(1, 4)[0].numpy(), (64, 64))
+    assert len(cases) == 18
     halves = sum(
         int(np.prod(tensor.dims))
         for tensor in graph.graph.initializer

@@ -10,6 +10,7 @@ import sys
 import types
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -23,6 +24,7 @@ from salgan_edge.bundle import Bundle, default_bundle  # noqa: E402
 from salgan_edge.devices import Execution  # noqa: E402
 from salgan_edge.errors import ExportError, OutputError  # noqa: E402
 from salgan_edge.images import write_image  # noqa: E402
+from salgan_edge.resample import fit  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
 
@@ -345,9 +347,13 @@ def test_pipeline_is_the_predictor(server, predictor):
     for number, (image, text) in enumerate([(cat, "a cat"), (cat[:, ::-1], "the ears")]):
         got = saliency(second)[number]
         assert np.abs(got - grids(predictor, np.ascontiguousarray(image), [text])).max() < 1e-5
-    # And the map that users of the library see is this grid, enlarged.
-    result = predictor.predict(coffee, "a spoon")
-    enlarged = type(result).from_grid(coffee, None, saliency(first)[0, 0]).map
+    # The map that users of the library see is this grid, enlarged, where the client fits its photo as the library does.
+    large = cv2.resize(coffee[:, :533], (640, 480))
+    fitted = fit(large, 256, 256)
+    assert fitted.shape == (256, 256, 3)
+    (answer,) = ask(server, request(fitted[None], [[b"a spoon"]]))
+    result = predictor.predict(large, "a spoon")
+    enlarged = type(result).from_grid(large, None, saliency(answer)[0, 0]).map
     assert np.abs(enlarged - result.map).max() < 1e-5
 
 

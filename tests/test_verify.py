@@ -10,23 +10,26 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx")
 
-from salgan_edge import packing, session  # noqa: E402
+from salgan_edge import SaliencyPredictor, packing, session  # noqa: E402
 from salgan_edge.bundle import BUNDLE_FILES, Bundle, default_bundle  # noqa: E402
 from salgan_edge.devices import Execution, installed_packages  # noqa: E402
 from salgan_edge.errors import BundleFormatError, BundleIntegrityError, DeviceError  # noqa: E402
 from salgan_edge.session import GraphSession  # noqa: E402
 from salgan_edge.tokenizer import ClipTokenizer  # noqa: E402
+from salgan_edge.verify import golden as golden_module  # noqa: E402
 from salgan_edge.verify.checks import read_opset  # noqa: E402
-from salgan_edge.verify.golden import NO_TEXT, GoldenData, GoldenPair, closeness, tolerance_for  # noqa: E402  # noqa: E402
+from salgan_edge.verify.golden import NO_TEXT, GoldenData, GoldenPair, closeness, tolerance_for  # noqa: E402
 from salgan_edge.verify.inspection import inspect_bundle  # noqa: E402
 from salgan_edge.verify.verify import verify_bundle  # noqa: E402
 
 GRAPHS = ("text_encoder.onnx", "generator.onnx")
+CPU = Execution("cpu", 1)
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +159,7 @@ def test_good_bundle_passes(good):
         "ok",
     )  # fmt: skip
     figures = {check.name: check.figures for check in report.checks}
-    assert figures["golden maps"]["maps"] == 7
+    assert figures["golden maps"]["maps"] == 8
     assert figures["golden maps"]["difference"] < 1e-5
     assert figures["golden maps"]["correlation"] > 0.9999999
     assert all(peak["golden"] == peak["found"] for peak in figures["golden maps"]["peaks"])
@@ -205,6 +208,57 @@ def test_without_text_encoder(good, tmp_path):
     }  # fmt: skip
     assert states(report)["golden maps"] == "ok"
     assert report.passed
+
+
+def test_another_way_to_the_graph_is_found(good, monkeypatch):
+    """Golden outputs prove what `predict` does to a photo before the graph, too."""
+    assert states(verify_bundle(good, CPU))["golden maps"] == "ok"
+    ways = {
+        "coarser": lambda photo, height, width: cv2.resize(
+            photo, (width, height), interpolation=cv2.INTER_NEAREST
+        ),
+        "left to the graph": lambda photo, *_: photo,
+    }
+    for way in ways.values():
+        monkeypatch.setattr(golden_module, "fit", way)
+        report = verify_bundle(good, CPU)
+        assert states(report)["golden maps"] == "fail"
+        assert not report.passed
+
+
+def test_bundles_of_older_versions_were_proved_without(copy):
+    """Their golden photos went to the graph as they were."""
+    manifest = json.loads((copy / "bundle.json").read_text())
+    data = GoldenData.from_bytes((copy / "golden.npz").read_bytes())
+    graph = GraphSession(copy / "generator.onnx", Execution("cpu"))
+    pairs = tuple(
+        GoldenPair(
+            pair.image,
+            pair.prompts,
+            graph.run("saliency", {"image": pair.image[None], "text_embedding": data.vectors(pair)[None]})[
+                0, :, :: data.step, :: data.step
+            ],
+        )
+        for pair in data.pairs
+    )
+    content = GoldenData(data.texts, data.ids, data.embeddings, data.step, pairs).to_bytes()
+    (copy / "golden.npz").write_bytes(content)
+    manifest["files"]["golden.npz"] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    assert states(verify_bundle(copy, CPU))["golden maps"] == "fail"
+    del manifest["preparation"]
+    (copy / "bundle.json").write_text(json.dumps(manifest))
+    assert states(verify_bundle(copy, CPU))["golden maps"] == "ok"
+
+
+def test_a_way_of_another_version_is_refused(copy):
+    manifest = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps({**manifest, "preparation": "fit-9"}))
+    check = next(check for check in verify_bundle(copy, CPU).checks if check.name == "golden maps")
+    assert check.status == "fail"
+    assert "prepared by fit-9" in check.detail
+    with pytest.raises(BundleFormatError, match="pip install -U salgan-edge"):
+        SaliencyPredictor.load(copy)
 
 
 def test_older_bundle_without_golden_outputs(copy, run):

@@ -58,7 +58,7 @@ def test_default_bundle_in_the_browser_runtime(bundle):
     lines = []
     comparisons = web.check_web(bundle, report=lines.append)
     assert sum(c.name.startswith("text encoder") for c in comparisons) == 2
-    assert sum(c.name.startswith("generator") for c in comparisons) == 3
+    assert sum(c.name.startswith("generator") for c in comparisons) == 4
     # Another build of the same kernels: far within the limit, and not a copy of the same numbers.
     assert all(0 <= c.difference < 1e-4 for c in comparisons)
     assert any(c.difference > 0 for c in comparisons)
@@ -87,10 +87,8 @@ def test_a_difference_is_an_error(bundle, monkeypatch):
     monkeypatch.setattr(web, "_run_here", changed)
     with pytest.raises(ParityError) as error:
         web.check_web(bundle)
-    assert "disagree in 3 of 5 cases (at most 1e-03 is allowed)" in str(error.value)
-    assert "1 photo, 1 prompt, landscape: inf; generator, 1 photo, 4 prompts, portrait: inf" in str(
-        error.value
-    )
+    assert "disagree in 3 of 6 cases (at most 1e-03 is allowed)" in str(error.value)
+    assert "1 photo, 4 prompts, portrait: inf; generator, 1 photo, 1 prompt, fitted: inf" in str(error.value)
     assert "2 photos, 2 prompts: 2.00e-03" in str(error.value)
 
 
