@@ -33,7 +33,7 @@ def fit(pixels: Pixels, height: int, width: int) -> Pixels:
     The graph resizes with antialiasing in floating point, as training did: 0.4 ms for 320x240 pixels, a tenth of
     its time. OpenCV averages whole pixels of 8 bits and draws straight lines between what remains
     in a fraction of that. Where averaging does not come close enough to the input's size, lines
-    would skip pixels, and the graph does the rest. What it does to accuracy: benchmarks/NOTES.md.
+    would skip pixels, and the graph does the rest. What it does to accuracy: docs/explanation/speed.md.
     Both are bit for bit the same on every machine.
 
     Args:

@@ -55,7 +55,7 @@ def test_extras(wheel):
     (entry,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     metadata = wheel.read(entry).decode()
     extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")}
-    assert extras == {"cpu", "gpu", "openvino", "directml", "train", "export", "dev"}
+    assert extras == {"cpu", "gpu", "openvino", "directml", "train", "export", "docs", "dev"}
     required = [
         line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line
     ]

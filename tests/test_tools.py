@@ -22,7 +22,7 @@ from tools import gate
 from tools import record as committed
 from tools.gate import Check, better, checks, figures, figures_text
 from tools.record import problems
-from tools.table import END, START, filled, render_figures, render_speed, shown_number
+from tools.table import END, PAGES, START, filled, render_figures, render_speed, render_summary, shown_number
 
 README = Path(__file__).parent.parent / "README.md"
 TOOLS = README.parent / "tools"
@@ -352,6 +352,19 @@ def test_speed_table_says_what_the_record_says():
     assert [row[1] for row in rows[2:]] == ["1"] * 5 + ["2"]
 
 
+def test_summary_has_a_row_for_each_bundle_of_one_machine():
+    records = [replace(made_up(), bundles=[{"name": name}]) for name in ("clip-salgan-edge", "mine")]
+    lines = render_summary([*records, made_up(cpu="Cortex-A76")]).splitlines()
+    assert lines[0].startswith("Medians, the first three columns on one thread; AMD EPYC, 2 CPUs")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:]]
+    assert [row[:3] for row in rows] == [
+        ["**`default`**", "3.00 ms", "60 times as long"],
+        ["mine", "3.00 ms", "60 times as long"],
+    ]
+    text = f"{START.format(kind='summary')}\n{END.format(kind='summary')}\n"
+    assert render_summary(records) in filled(text, records)
+
+
 @pytest.mark.parametrize(
     ("value", "shown"), [(0.0517, "0.052"), (1.0, "1.00"), (12.34, "12.3"), (190.43, "190"), (1234.5, "1234")]
 )
@@ -393,11 +406,12 @@ def test_table_command(tool, results, tmp_path):
     assert err.startswith("error: cannot read")
 
 
-def test_readme_has_the_newest_results():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_have_the_newest_results(page):
     records = committed.newest()
     if not records:
         pytest.skip("no results are committed")
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     assert filled(text, records) == text, "python -m tools table"
 
 

@@ -15,7 +15,7 @@ __all__ = ["main"]
 _TOOLS = {
     "record": "Measure all that is committed to benchmarks/results.",
     "gate": "Compare ratios of times with the committed ones; --figures: the figures to reach.",
-    "table": "Write the tables of the newest committed results into README.md.",
+    "table": "Write the tables of the newest committed results into README.md and the documentation.",
     "peers": "Time a bundle and its peers in turn.",
     "parts": "What each part of the generator takes.",
     "trade": "What accuracy costs: checkpoints scored and timed in turn.",

@@ -14,17 +14,29 @@ from tools.gate import figures
 from tools.record import RESULTS, newest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from salgan_edge.benchmarks.record import Record, Row
 
-__all__ = ["END", "START", "filled", "main", "render_figures", "render_speed", "shown_number"]
+__all__ = [
+    "END",
+    "PAGES",
+    "START",
+    "filled",
+    "main",
+    "render_figures",
+    "render_speed",
+    "render_summary",
+    "shown_number",
+]
 
 START = "<!-- benchmark {kind}: written by python -m tools table -->"
-"""Line before a table; kinds are ``table`` and ``figures``."""
+"""Line before a table; kinds are ``summary``, ``table`` and ``figures``."""
 END = "<!-- end of benchmark {kind} -->"
 
-_README = Path(__file__).parents[1] / "README.md"
+_ROOT = Path(__file__).parents[1]
+PAGES = (_ROOT / "README.md", _ROOT / "docs" / "explanation" / "speed.md")
+"""Pages with tables."""
 _NAMES = {
     GENERATOR: "**generator of this package**",
     TEXT_ENCODE: "its text encoder, one new text",
@@ -36,6 +48,8 @@ _NAMES = {
     CEILING: "matrix product, the machine's ceiling",
 }
 """What tables call the rows of the group ``peer``."""
+_BUNDLES = {"clip-salgan-edge": "**`default`**", "clip-salgan-edge-small": "**`small`**"}
+"""What the summary calls the embedded bundles."""
 
 
 def filled(text: str, records: Sequence[Record]) -> str:
@@ -51,15 +65,19 @@ def filled(text: str, records: Sequence[Record]) -> str:
     if not records:
         raise InputError("no results are committed: make them on a quiet machine with python -m tools record")
     found = 0
-    for kind, render in (("table", render_speed), ("figures", render_figures)):
+    kinds: tuple[tuple[str, Callable[[], str]], ...] = (
+        ("summary", lambda: render_summary(records)),
+        ("table", lambda: "\n\n".join(render_speed(record) for record in records)),
+        ("figures", lambda: "\n\n".join(render_figures(record) for record in records)),
+    )
+    for kind, render in kinds:
         start, end = START.format(kind=kind), END.format(kind=kind)
         if start not in text:
             continue
         if end not in text[text.index(start) :]:
             raise InputError(f"the text has the line {start}, but after it no line {end}: put it there")
-        body = "\n\n".join(render(record) for record in records)
         before, _, rest = text.partition(start)
-        text = f"{before}{start}\n{body}\n\n{end}{rest.partition(end)[2]}"
+        text = f"{before}{start}\n{render()}\n\n{end}{rest.partition(end)[2]}"
         found += 1
     if not found:
         raise InputError(
@@ -68,7 +86,7 @@ def filled(text: str, records: Sequence[Record]) -> str:
     return text
 
 
-def _heading(record: Record) -> str:
+def _heading(record: Record, *, bundle: bool = True) -> str:
     """What and when, in a sentence."""
     where = record.machine
     cpus = f"{where['allowed_cpus']} CPU{'s' if where['allowed_cpus'] > 1 else ''}"
@@ -76,13 +94,45 @@ def _heading(record: Record) -> str:
     runtime = next((f"{name} {packages[name]}" for name in packages if name.startswith("onnxruntime")), "")
     name = ", ".join(bundle["name"] for bundle in record.bundles)
     parts = [
-        f"Bundle {name}" if name else "",
+        f"Bundle {name}" if name and bundle else "",
         f"{where['cpu']}, {cpus}",
         runtime,
         f"Python {where['python']}",
         f"salgan-edge {record.tool}",
     ]
     return f"{'; '.join(part for part in parts if part)}; {record.date[:10]}."
+
+
+def render_summary(records: Sequence[Record]) -> str:
+    """Markdown: a row for each record of the first machine, with what a reader asks first."""
+    heading = _heading(records[0], bundle=False)
+    lines = [
+        "| bundle | generator, a photo and a text | the paper's generator takes | a new text | `predict` on one photo, cold | peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    for record in records:
+        if _heading(record, bundle=False) != heading:
+            continue
+        found = {figure.name: figure.shown(figure.measured) for figure in figures(record)}
+        own = next(
+            (
+                f"{shown_number(row.stats.median_ms)} ms"
+                for row in record.rows
+                if (row.group, row.name, row.parameters.get("threads")) == ("peer", GENERATOR, 1)
+                and row.stats
+            ),
+            "-",
+        )
+        cells = [
+            ", ".join(_BUNDLES.get(bundle["name"], bundle["name"]) for bundle in record.bundles),
+            own,
+            found["the paper's generator by this one, 256x256, 1 thread"].replace("times", "times as long"),
+            found["text encode, one new prompt, 1 thread"],
+            found["salgan-edge predict on one photo, cold"],
+            found["peak memory of salgan-edge predict"],
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([f"Medians, the first three columns on one thread; {heading}", "", *lines])
 
 
 def render_speed(record: Record) -> str:
@@ -145,27 +195,36 @@ def shown_number(value: float) -> str:
 
 def main(
     file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="Markdown with the markers; default: README.md.")
-    ] = _README,
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...",
+            help="Markdown with the markers; default: README.md and docs/explanation/speed.md.",
+        ),
+    ] = None,
     results: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Committed results; default: benchmarks/results.")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: exit code 1 where the file is out of date.")
+        bool, typer.Option("--check", help="Write nothing: exit code 1 where a file is out of date.")
     ] = False,
 ) -> None:
-    """Write the tables of the newest committed results between the markers of a Markdown file."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {file}: {error}; give a Markdown file") from error
-    new = filled(text, newest(results or RESULTS))
-    if new == text:
-        typer.echo(f"{file} is up to date", err=True)
-    elif check:
-        typer.echo(f"{file} is out of date: python -m tools table", err=True)
+    """Write the tables of the newest committed results between the markers of Markdown files."""
+    records = newest(results or RESULTS)
+    outdated = False
+    for page in file or PAGES:
+        try:
+            text = page.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {page}: {error}; give a Markdown file") from error
+        new = filled(text, records)
+        if new == text:
+            typer.echo(f"{page} is up to date", err=True)
+        elif check:
+            typer.echo(f"{page} is out of date: python -m tools table", err=True)
+            outdated = True
+        else:
+            with writing(page) as temporary:
+                temporary.write_text(new, encoding="utf-8")
+            typer.echo(str(page), err=True)
+    if outdated:
         raise typer.Exit(1)
-    else:
-        with writing(file) as temporary:
-            temporary.write_text(new, encoding="utf-8")
-        typer.echo(str(file), err=True)
