@@ -409,7 +409,7 @@ def test_every_option_has_one_meaning():
     # One meaning in the words of each command.
     assert shared <= {
         "--output", "--json", "--csv", "--device", "--threads", "--data", "--text-encoder", "--every", "--split", "--texts",
-        "--seed", "--epochs", "--batch-size", "--learning-rate", "--name",
+        "--seed", "--epochs", "--batch-size", "--learning-rate", "--name", "--gaze", "--input-size",
     }, shared  # fmt: skip
 
 

@@ -486,7 +486,7 @@ def test_photos_elsewhere(run, two_photos, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a gaze folder with --data"),
+        ([], "give a gaze folder with --gaze"),
         (["--prompts", "labels.csv", "--objects", "detector.onnx"], "needs --gaze"),
         (["--prompts", "labels.csv", "--paper-tables"], "needs --gaze"),
         (["--gaze", "gaze", "--prompts-data", "folder"], "needs --prompts"),

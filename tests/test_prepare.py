@@ -233,7 +233,7 @@ def test_only_what_is_usable_is_packed(published, tmp_path, run):
 
     code, out, err = run("data", "prepare", published, "--output", tmp_path / "strict", "--all-or-nothing")
     assert code == 1
-    assert "error: --strict, and these cannot be used: " in err
+    assert "error: --all-or-nothing, and these cannot be used: " in err
     assert not (tmp_path / "strict").exists()
 
 

@@ -220,7 +220,7 @@ def test_broken_annotations_are_counted(coco, tmp_path, run):
     assert out.splitlines()[2].split() == ["photos", "rows", "wordings", "distinct", "boxes"]
     assert out.splitlines()[6].split() == ["all", "2", "3", "3", "3", "5"]
 
-    assert "error: --strict, and these cannot be used: photos without a file" in refused(
+    assert "error: --all-or-nothing, and these cannot be used: photos without a file" in refused(
         run, coco, "--all-or-nothing"
     )
 
