@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
 
     from salgan_edge.predictor import SaliencyPredictor
@@ -24,6 +24,7 @@ __all__ = [
     "Stopped",
     "one_line_warnings",
     "progress",
+    "progress_bar",
     "show_log",
     "stoppable",
     "tell_placement",
@@ -67,13 +68,38 @@ def show_log(*, debug: bool) -> None:
         log.propagate = False
 
 
-def progress(items: Sequence[T], label: str) -> Iterable[T]:
+def progress(items: Sequence[T], label: str) -> Iterator[T]:
     """The items, with a progress bar on standard error where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield from items
+    with progress_bar(label, len(items)) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+@contextlib.contextmanager
+def progress_bar(label: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[[], None]]:
+    """A progress bar on standard error where that is a terminal.
+
+    Args:
+        label: what is being done.
+        total: steps; None where nobody knows.
+        shown: False for no bar at all.
+
+    Yields:
+        A function to call after each step.
+    """
+    if not (shown and sys.stderr.isatty()):
+        yield lambda: None
         return
-    with typer.progressbar(items, label=label, file=sys.stderr) as bar:
-        yield from bar
+    from rich.console import Console  # noqa: PLC0415 - only commands that show one need it
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        # As it is: brackets in a file's name are no markup.
+        task = bar.add_task(escape(label), total=total)
+        yield lambda: bar.advance(task)
 
 
 def text_table(columns: Sequence[tuple[str, int]], rows: Iterable[Sequence[object]]) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["sha256", "slug", "writing"]
+__all__ = ["natural_order", "sha256", "slug", "writing"]
 
 _STEM = 50
 """Characters of a name that its temporary file keeps: file systems take 255 bytes in all."""
@@ -49,6 +49,17 @@ def writing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """A key that sorts files by name, ``frame2`` before ``frame10``: the one order of files in a folder.
+
+    >>> from pathlib import Path
+    >>> [path.name for path in sorted(map(Path, ["b10", "B2", "a"]), key=natural_order)]
+    ['a', 'B2', 'b10']
+    """
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], str(path)
 
 
 def sha256(path: Path) -> str:

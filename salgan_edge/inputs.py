@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salgan_edge.errors import ImageError
+from salgan_edge.files import natural_order
 from salgan_edge.images import IMAGE_SUFFIXES
 from salgan_edge.video.sources import is_video
 
@@ -57,7 +58,7 @@ def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[st
 
 
 def expand_images(words: Sequence[str]) -> list[Path]:
-    """Files of images, folders (their images and videos, sorted, not deeper) and globs, each once.
+    """Files of images, folders (their images and videos in natural order, not deeper) and globs, each once.
 
     Raises:
         ImageError: a folder without images.
@@ -67,7 +68,7 @@ def expand_images(words: Sequence[str]) -> list[Path]:
         path = Path(word)
         if path.is_dir():
             try:
-                found = sorted(p for p in path.iterdir() if _is_input(p))
+                found = sorted((p for p in path.iterdir() if _is_input(p)), key=natural_order)
             except OSError as error:
                 raise ImageError(f"cannot list {path}: {error.strerror or error}") from error
             if not found:
@@ -100,7 +101,8 @@ def _exists(word: str) -> bool:
 
 def _matches(pattern: str) -> list[Path]:
     """Images and videos that a pattern matches; other files do not count, so a question mark may end a text."""
-    found = sorted(Path(match) for match in glob.glob(pattern))  # noqa: PTH207 - the pattern may be absolute
+    found = [Path(match) for match in glob.glob(pattern)]  # noqa: PTH207 - the pattern may be absolute
+    found.sort(key=lambda path: (str(path.parent), natural_order(path)))
     return [path for path in found if _is_input(path)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from salgan_edge.cli.options import (
     BundleOption,
     DeviceName,
     DeviceOption,
+    JsonOption,
     ProviderOptions,
     StrictOption,
     ThreadsOption,
@@ -37,6 +39,7 @@ def bake(
     threads: ThreadsOption = None,
     strict: StrictOption = False,
     provider_option: ProviderOptions = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Encode texts now, so that predict --prompt-pack needs no text encoder.
 
@@ -57,7 +60,11 @@ def bake(
         pack = SaliencyPredictor.load(bundle, execution=execution).bake(list(dict.fromkeys(wanted)))
     pack.save(output)
     plural = "" if len(pack.texts) == 1 else "s"
-    typer.echo(f"{output}: {len(pack.texts)} text{plural} of bundle {pack.bundle_id}")
+    if as_json:
+        report = {"file": str(output), "texts": list(pack.texts), "bundle": pack.bundle_id}
+        typer.echo(json.dumps(report, ensure_ascii=False))
+    else:
+        typer.echo(f"{output}: {len(pack.texts)} text{plural} of bundle {pack.bundle_id}")
 
 
 def _lines(file: Path) -> list[str]:

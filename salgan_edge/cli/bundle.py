@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from salgan_edge.cli.options import BundleOption, one_bundle
+from salgan_edge.cli.options import BundleOption, JsonOption, one_bundle
 
 if TYPE_CHECKING:
     from salgan_edge.bundle import Bundle
@@ -38,6 +39,7 @@ def pack(
             help="Leave out text encoder and tokenizer: for free viewing, and prompts of salgan-edge bake.",
         ),
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Pack a bundle into one file, which every --bundle takes as it is.
 
@@ -50,13 +52,14 @@ def pack(
         raise typer.BadParameter(f"{len(places)} places were given: a bundle and a file were expected")
     source = one_bundle(places[0] if len(places) == 2 else None, bundle)
     opened = Bundle.open(bundle_place(source))
-    _tell(packing.pack(opened, places[-1], without_text_encoder=without_text_encoder))
+    _tell(packing.pack(opened, places[-1], without_text_encoder=without_text_encoder), as_json=as_json)
 
 
 @app.command()
 def unpack(
     file: Annotated[Path, typer.Argument(help="File of salgan-edge bundle pack.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write; an older bundle there is replaced.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Unpack a one-file bundle into a folder.
 
@@ -64,9 +67,13 @@ def unpack(
     """
     from salgan_edge import packing  # noqa: PLC0415
 
-    _tell(packing.unpack(file, folder))
+    _tell(packing.unpack(file, folder), as_json=as_json)
 
 
-def _tell(bundle: Bundle) -> None:
+def _tell(bundle: Bundle, *, as_json: bool) -> None:
     size = sum(record.bytes for record in bundle.manifest.files.values())
-    typer.echo(f"{bundle.place}: bundle {bundle.manifest.bundle_id}, {size / 1e6:.1f} MB")
+    if as_json:
+        report = {"place": str(bundle.place), "bundle": bundle.manifest.bundle_id, "bytes": size}
+        typer.echo(json.dumps(report, ensure_ascii=False))
+    else:
+        typer.echo(f"{bundle.place}: bundle {bundle.manifest.bundle_id}, {size / 1e6:.1f} MB")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from salgan_edge.cli.options import usage_errors
+from salgan_edge.cli.options import JsonOption, usage_errors
 from salgan_edge.console import progress
 from salgan_edge.errors import DataError
 from salgan_edge.gaze.prepare import BoxForm, BoxUnit, Columns, LayoutName, PrepareOptions, SplitChoice
@@ -69,6 +69,7 @@ def prepare(
     strict: Annotated[
         bool, typer.Option("--all-or-nothing", help="Write nothing if anything is left out.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Pack a data set of gaze, or of texts with boxes, for training and evaluation.
 
@@ -98,7 +99,8 @@ def prepare(
         progress=lambda photos: progress(photos, "packing"),
         report=lambda line: typer.echo(line, err=True),
     )
-    typer.echo(contents(folder, check=False).to_text())
+    held = contents(folder, check=False)
+    typer.echo(json.dumps(asdict(held), indent=2, ensure_ascii=False) if as_json else held.to_text())
 
 
 @app.command()

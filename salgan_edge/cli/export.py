@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from salgan_edge import contract
-from salgan_edge.cli.options import needs
+from salgan_edge.cli.options import JsonOption, needs
 from salgan_edge.console import stoppable
 from salgan_edge.errors import DataError
 
@@ -104,6 +105,7 @@ def export(
         _TritonKind | None,
         typer.Option(help="Where Triton runs the graphs; auto (default): on GPUs if there are any."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Export a checkpoint as a bundle of ONNX graphs, proven equal to PyTorch.
 
@@ -152,10 +154,13 @@ def export(
             report=report,
         )
     size = sum(record.bytes for record in bundle.manifest.files.values())
-    typer.echo(f"{output}: bundle {bundle.manifest.bundle_id}, {size / 1e6:.1f} MB")
+    made = {"place": str(output), "bundle": bundle.manifest.bundle_id, "bytes": size}
+    lines = [f"{output}: bundle {bundle.manifest.bundle_id}, {size / 1e6:.1f} MB"]
     if triton is not None:
         write_triton_repository(bundle, triton, (triton_kind or _TritonKind.auto).value)
-        typer.echo(f"{triton}: Triton model repository of bundle {bundle.manifest.bundle_id}")
+        made["triton"] = str(triton)
+        lines.append(f"{triton}: Triton model repository of bundle {bundle.manifest.bundle_id}")
+    typer.echo(json.dumps(made, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
 def _check_options(

@@ -24,7 +24,7 @@ from salgan_edge.cli.options import (
     execution_of,
 )
 from salgan_edge.cli.streams import plan_for, predict_videos
-from salgan_edge.console import one_line_warnings, tell_placement
+from salgan_edge.console import one_line_warnings, progress, tell_placement
 from salgan_edge.errors import ImageError, SalganEdgeError
 from salgan_edge.outputs import OutputNames
 from salgan_edge.video.sources import is_video
@@ -193,8 +193,7 @@ def _lines(files: list[Path], *, bar: bool) -> Iterator[tuple[Iterable[Path], Ca
         return
     held: list[tuple[str, bool]] = []
     try:
-        with typer.progressbar(files, label="predicting", file=sys.stderr) as shown:
-            yield shown, lambda line, err: held.append((line, err))
+        yield progress(files, "predicting"), lambda line, err: held.append((line, err))
     finally:
         for line, err in held:
             typer.echo(line, err=err)

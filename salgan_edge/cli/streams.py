@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import sys
 from typing import TYPE_CHECKING
 
 import typer
 
-from salgan_edge.console import Stopped, one_line_warnings, stoppable, tell_placement
+from salgan_edge.console import Stopped, one_line_warnings, progress_bar, stoppable, tell_placement
 from salgan_edge.errors import SourceError
 
 if TYPE_CHECKING:
@@ -123,25 +122,16 @@ def _progress_of(
     Gives a function to call with each result, which is handed on to `write`.
     """
     done = 0
-
-    def advance(result: LiveResult) -> None:
-        nonlocal done
-        write(result)
-        done += 1
-        if bar is not None:
-            bar.update(1)
-
-    bar = None
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(stoppable())
-            if sys.stderr.isatty() and not hidden:
-                # Without a length it shows only that something happens.
-                frames = None if length else itertools.repeat(None)
-                bar = stack.enter_context(
-                    typer.progressbar(frames, length=length, label=label, file=sys.stderr)
-                )
-            yield advance
+        with stoppable(), progress_bar(label, length, shown=not hidden) as advance:
+
+            def proceed(result: LiveResult) -> None:
+                nonlocal done
+                write(result)
+                done += 1
+                advance()
+
+            yield proceed
     except (KeyboardInterrupt, Stopped):
         for path in overlays if done else ():
             typer.echo(f"{path} holds the frames up to here", err=True)

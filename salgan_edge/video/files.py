@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from itertools import pairwise
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from salgan_edge.errors import ImageError, SourceError
+from salgan_edge.files import natural_order
 from salgan_edge.images import IMAGE_SUFFIXES, read_image
 from salgan_edge.video.capture import backend_of, names_of, open_address, open_capture, read_rgb
 from salgan_edge.video.frames import FALLBACK_FPS, Frame, Source, without_secrets
@@ -24,16 +24,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["ImageFiles", "VideoFile", "images_in", "natural_order"]
+__all__ = ["ImageFiles", "VideoFile", "images_in"]
 
 # The command line's usual cameras and films stay below; some containers claim 90,000.
 _HIGHEST_FPS = 1000.0
 _MOST_FRAMES = 1e9
-
-
-def natural_order(name: str) -> list[tuple[int, str]]:
-    """A key that sorts ``frame2`` before ``frame10``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name.lower())]
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -50,7 +45,7 @@ def images_in(folder: Path) -> list[Path]:
         raise SourceError(
             f"{folder} holds no images: files ending in {', '.join(sorted(IMAGE_SUFFIXES))} were expected"
         )
-    return sorted(found, key=lambda path: (natural_order(path.name), path.name))
+    return sorted(found, key=natural_order)
 
 
 class ImageFiles(Source):
