@@ -312,7 +312,7 @@ def record(
         "text_effect": None
         if text_effect is None
         else {"correlation": round(text_effect.correlation, 4), "moved": round(text_effect.moved, 4)},
-        "milliseconds": {stage: round(spent, 3) for stage, spent in (milliseconds or {}).items()},
+        "milliseconds": {stage: round(elapsed, 3) for stage, elapsed in (milliseconds or {}).items()},
         **({} if device is None else {"device": device}),
         **({} if placement is None else {"operators": dict(placement)}),
         **({} if bundle_id is None else {"bundle": bundle_id}),

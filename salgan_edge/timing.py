@@ -149,7 +149,7 @@ def interleave(
     """
     samples: dict[str, list[list[float]]] = {name: [] for name in subjects}
     cpu = dict.fromkeys(subjects, 0.0)
-    spent = dict.fromkeys(subjects, 0.0)
+    elapsed = dict.fromkeys(subjects, 0.0)
     runs = dict.fromkeys(subjects, 0)
     for run in subjects.values():
         for _ in range(warmup):
@@ -159,7 +159,7 @@ def interleave(
     order = list(subjects)
     while order:
         shares = [
-            min(len(samples[name]) / min_blocks, max(runs[name] / min_runs, spent[name] / min_seconds))
+            min(len(samples[name]) / min_blocks, max(runs[name] / min_runs, elapsed[name] / min_seconds))
             for name in subjects
         ]
         passed = clock() - began
@@ -174,7 +174,7 @@ def interleave(
                 times, used = _block(subjects[name], block, clock, cpu_clock)
             samples[name].append([1000 * seconds for seconds in times])
             cpu[name] += used
-            spent[name] += sum(times)
+            elapsed[name] += sum(times)
             runs[name] += len(times)
         # Reversed, so that no subject always follows the same other one.
         order.reverse()

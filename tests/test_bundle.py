@@ -126,7 +126,7 @@ def test_no_bundle(tmp_path):
 
 
 def test_graphs_of_two_bundles_refuse_each_other(copy):
-    """Even when somebody mends the hashes."""
+    """Even when somebody fixes the hashes."""
     onnx = pytest.importorskip("onnx")
     from salgan_edge.files import sha256
 

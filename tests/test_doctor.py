@@ -379,7 +379,7 @@ def test_gravest_problem_comes_first_and_marks_its_row():
     text = to_text(facts, plan, NOBODY)
     rows = {line.split()[1]: line.split()[0] for line in text.splitlines() if line.startswith("  ")}
     assert (rows["bundle"], rows["cuda"], rows["window"], rows["numpy"]) == ("error", "warning", "note", "ok")
-    assert text.splitlines()[-1] == "NOT READY: 1 error to mend first"
+    assert text.splitlines()[-1] == "NOT READY: 1 error to fix first"
 
 
 # Subprocesses
@@ -777,7 +777,7 @@ def test_broken_bundle(run, tmp_path):
     assert code == 1
     assert "file generator.onnx" in out
     assert f"salgan-edge verify '{copy}'" in out
-    assert out.splitlines()[-1] == "NOT READY: 1 error to mend first"
+    assert out.splitlines()[-1] == "NOT READY: 1 error to fix first"
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="CUDA may work here")

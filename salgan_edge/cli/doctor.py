@@ -1,4 +1,4 @@
-"""`salgan-edge doctor`: can this machine run the product, on which devices, and what mends what is wrong?"""
+"""`salgan-edge doctor`: can this machine run the product, on which devices, and what fixes what is wrong?"""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def doctor(
         ),
     ] = 30.0,
 ) -> None:
-    """Find out whether this machine can run salgan-edge, on which devices, and what mends what is wrong.
+    """Find out whether this machine can run salgan-edge, on which devices, and what fixes what is wrong.
 
     salgan-edge doctor
 

@@ -1,4 +1,4 @@
-"""From facts to what is wrong and the commands that mend it: pure functions of `Facts`, the plan of all of them first."""
+"""From facts to what is wrong and the commands that fix it: pure functions of `Facts`, the plan of all of them first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend, or to know."""
+    """One thing to fix, or to know."""
 
     severity: Severity
     part: str
@@ -53,7 +53,7 @@ class Plan:
 
 
 def make_plan(facts: Facts) -> Plan:
-    """Problems of the facts, each with the commands that mend it.
+    """Problems of the facts, each with the commands that fix it.
 
     Args:
         facts: of a machine, this one or a made-up one.
@@ -255,7 +255,7 @@ def _imports(facts: Facts) -> Iterator[Problem]:
 
 
 def _import_problem(facts: Facts, name: str, imported: Imported) -> tuple[str, tuple[str, ...]]:
-    """What keeps a package from being imported, and what mends it."""
+    """What keeps a package from being imported, and what fixes it."""
     packages = facts.packages
     lowest = packages.required.get(name)
     family = {name: packages.installed[name]} if name in packages.installed else {}
@@ -393,7 +393,7 @@ def _listed(facts: Facts, device: DeviceFacts, part: str) -> Iterator[Problem]:
 
 
 def _explained(facts: Facts, device: DeviceFacts) -> tuple[str, tuple[str, ...]]:
-    """Why a device does not work, the cause that is nearest to the hardware, and what mends that."""
+    """Why a device does not work, the cause that is nearest to the hardware, and what fixes that."""
     asked = " was asked for but" if facts.asked.device == device.name else ""
     start = f"{device.name}{asked} cannot be used: "
     if not device.possible:
@@ -407,13 +407,13 @@ def _explained(facts: Facts, device: DeviceFacts) -> tuple[str, tuple[str, ...]]
     hardware = _hardware(facts) if device.name in _NVIDIA else None
     if hardware is not None:
         return f"{start}{hardware[0]}", hardware[1]
-    # The commands that follow say how to mend it.
+    # The commands that follow say how to fix it.
     reason = re.sub(rf"^{device.name} (is not usable|cannot run [^:]+): ", "", device.problem)
     return start + reason.removesuffix("; or use --device cpu"), _software(facts, device)
 
 
 def _hardware(facts: Facts) -> tuple[str, tuple[str, ...]] | None:
-    """What is wrong with NVIDIA's device or driver, and what mends it; None where the libraries are at fault."""
+    """What is wrong with NVIDIA's device or driver, and what fixes it; None where the libraries are at fault."""
     cuda, system = facts.cuda, facts.system
     if system.settings.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         command = "set CUDA_VISIBLE_DEVICES=" if system.kind == "Windows" else "unset CUDA_VISIBLE_DEVICES"
@@ -451,7 +451,7 @@ def _driver(facts: Facts) -> tuple[str, ...]:
 
 
 def _software(facts: Facts, device: DeviceFacts) -> tuple[str, ...]:
-    """Commands that mend a device whose hardware is there."""
+    """Commands that fix a device whose hardware is there."""
     if "it hangs" in device.problem:
         return (f"salgan-edge doctor --device {device.name} --timeout 180",)
     if device.name == "tensorrt":

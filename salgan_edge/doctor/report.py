@@ -102,7 +102,7 @@ def _plan(plan: Plan, names: Names, in_commands: Names) -> Iterator[str]:
     grave = [problem.severity for problem in plan.problems if problem.severity != "note"]
     if not plan.ready:
         count = grave.count("error")
-        yield f"NOT READY: {count} error{'s' if count > 1 else ''} to mend first"
+        yield f"NOT READY: {count} error{'s' if count > 1 else ''} to fix first"
     elif grave:
         yield f"ready for images, with {len(grave)} warning{'s' if len(grave) > 1 else ''}; next: {shorten(plan.next, names)}"
     else:
@@ -185,9 +185,7 @@ def _devices(facts: Facts) -> Iterator[_Row]:
         part = f"device {device.name}"
         if device.works:
             ran = ", ".join(f"{count} on {name}" for name, count in device.operators.items())
-            text = (
-                f"computes; tiny graph in {device.milliseconds or 0:.0f} ms, operators: {ran or 'not told'}"
-            )
+            text = f"computes; tiny graph in {device.milliseconds or 0:.0f} ms, operators: {ran or 'unknown'}"
             # `auto` is CUDA or the CPU.
             chosen = "" if device.name in ("cpu", "cuda") else f"; used with --device {device.name}"
             yield _Row(part, device.name, text + chosen)

@@ -239,7 +239,7 @@ class JsonLines:
         for text, grid in zip(result.texts, result.relative, strict=True):
             started = time.perf_counter()
             peaks = grid_peaks(grid, size, self._top_k)
-            spent = {**result.milliseconds, **milliseconds, "peaks": 1000 * (time.perf_counter() - started)}
+            elapsed = {**result.milliseconds, **milliseconds, "peaks": 1000 * (time.perf_counter() - started)}
             yield record(
                 "frame",
                 text,
@@ -248,7 +248,7 @@ class JsonLines:
                 file=self._file,
                 frame={"index": frame.index, **name, "time": round(frame.time, 4), **state},
                 text_effect=None if free is None or text is None else TextEffect.of(grid, free),
-                milliseconds=spent,
+                milliseconds=elapsed,
                 device=self._device,
                 bundle_id=self._bundle_id,
             )
@@ -365,7 +365,7 @@ class LiveOutput:
         picture = recorded
         if draw and (recorded is None or _shrinking(result, chosen) < 1):
             picture = compose_shown(result, chosen)
-        spent = {} if picture is None else {"draw": 1000 * (time.perf_counter() - started)}
+        elapsed = {} if picture is None else {"draw": 1000 * (time.perf_counter() - started)}
         if recorded is not None:
             started = time.perf_counter()
             try:
@@ -376,12 +376,12 @@ class LiveOutput:
                 self.problem = str(error)
                 with contextlib.suppress(OutputError):
                     self.record(None)
-            spent["record"] = 1000 * (time.perf_counter() - started)
+            elapsed["record"] = 1000 * (time.perf_counter() - started)
         done = time.monotonic()
         self.meter.add(result, done)
         if self._lines is not None:
             age = 1000 * (done - result.frame.captured)
-            self._lines.write(result, spent, {"age_ms": round(age, 2), "dropped": self.pipeline.dropped})
+            self._lines.write(result, elapsed, {"age_ms": round(age, 2), "dropped": self.pipeline.dropped})
         return picture
 
     def run(self, shown: Sequence[int], done: Callable[[], None] = lambda: None) -> None:

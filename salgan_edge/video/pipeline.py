@@ -187,8 +187,8 @@ class Stream:
     def predict(self, frame: Frame) -> LiveResult:
         """Predict a frame for the present prompts out of turn, as for one that is paused at."""
         prompt = self._prompt
-        grids, spent = self._generate(frame, prompt)
-        return LiveResult(frame, prompt.texts, grids, grids, True, spent)
+        grids, elapsed = self._generate(frame, prompt)
+        return LiveResult(frame, prompt.texts, grids, grids, True, elapsed)
 
     def close(self) -> None:
         """Stop all threads and close the source; may be called several times."""
@@ -270,10 +270,10 @@ class Stream:
     def _process(self, taken: _Taken) -> None:
         """Predict a frame if need be, and deliver the result, or the error, when its turn has come."""
         grids, error = None, taken.error
-        spent: dict[str, float] = {}
+        elapsed: dict[str, float] = {}
         if taken.frame is not None and taken.predicted:
             try:
-                grids, spent = self._generate(taken.frame, taken.prompt)
+                grids, elapsed = self._generate(taken.frame, taken.prompt)
             except BaseException as problem:  # noqa: BLE001 - raised where the results are fetched
                 error = problem
         with self._ordered:
@@ -284,7 +284,7 @@ class Stream:
             delivered = False
             if error is None and taken.frame is not None:
                 try:
-                    result = self._result(taken.frame, taken.prompt, grids, spent)
+                    result = self._result(taken.frame, taken.prompt, grids, elapsed)
                     delivered = self._results.put(result)
                     self._last = result
                 except BaseException as problem:  # noqa: BLE001 - raised where the results are fetched
@@ -305,12 +305,12 @@ class Stream:
             return grids, {"generator": 1000 * (time.perf_counter() - started)}
 
     def _result(
-        self, frame: Frame, prompt: _Prompt, grids: npt.NDArray[np.float32] | None, spent: dict[str, float]
+        self, frame: Frame, prompt: _Prompt, grids: npt.NDArray[np.float32] | None, elapsed: dict[str, float]
     ) -> LiveResult:
         """Stabilise the grids, or take those of the last frame; called in the frames' order."""
         if grids is None:
             assert self._last is not None, "the first frame is always predicted"
-            return replace(self._last, frame=frame, predicted=False, milliseconds=spent)
+            return replace(self._last, frame=frame, predicted=False, milliseconds=elapsed)
         relative = grids
         if self._stabiliser is not None:
             if prompt.version != self._last_version:
@@ -321,8 +321,8 @@ class Stream:
             density = self._stabiliser.density
             assert density is not None, "it has just been called"
             relative = density / np.maximum(density.max((1, 2), keepdims=True), _TINY)
-            spent["stabilise"] = 1000 * (time.perf_counter() - started)
-        return LiveResult(frame, prompt.texts, grids, relative, True, spent)
+            elapsed["stabilise"] = 1000 * (time.perf_counter() - started)
+        return LiveResult(frame, prompt.texts, grids, relative, True, elapsed)
 
     def _stop(self) -> None:
         """Let the other workers end too."""
@@ -387,9 +387,9 @@ def _seconds(predictor: SaliencyPredictor) -> float:
     """Median time of a frame, after one that warms up."""
     image = np.zeros((*_TRIED, 3), np.uint8)
     vectors = predictor.embed([None])
-    spent = []
+    elapsed = []
     for _ in range(4):
         started = time.perf_counter()
         predictor.grids(image, vectors)
-        spent.append(time.perf_counter() - started)
-    return median(spent[1:])
+        elapsed.append(time.perf_counter() - started)
+    return median(elapsed[1:])
