@@ -554,7 +554,7 @@ def test_teacher_that_cannot_be_had(gaze_data, monkeypatch, run, tmp_path):
     assert code == 1
     (line,) = filter(None, errors.splitlines())
     assert line.startswith("error: cannot load the text encoder nobody/no-model")
-    assert line.endswith("Offline, pass the path of a local folder with --teacher")
+    assert line.endswith("Offline, pass the path of a local folder with --clip-model")
 
 
 def test_texts_need_something_that_embeds_them(teaching, tmp_path):

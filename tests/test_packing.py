@@ -466,7 +466,7 @@ def test_without_text_encoder(packed, predictor, tmp_path):
     photo = samples.load("coffee")
     assert np.array_equal(alone.predict(photo).map, predictor.predict(photo).map)
     with pytest.raises(
-        PromptError, match=r'so "a spoon" has no vector: bake it with salgan-edge bake .*--prompts'
+        PromptError, match=r'so "a spoon" has no vector: bake it with salgan-edge bake .*--prompt-pack'
     ):
         alone.predict(photo, "a spoon")
     # Packed once more, and unpacked, it stays what it is.

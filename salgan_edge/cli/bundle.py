@@ -50,6 +50,10 @@ def pack(
 
     if len(places) > 2:
         raise typer.BadParameter(f"{len(places)} places were given: a bundle and a file were expected")
+    if len(places) == 1 and places[0].is_dir():
+        raise typer.BadParameter(
+            f"{places[0]} is a folder: name the file to write, such as x.salgan, after it"
+        )
     source = one_bundle(places[0] if len(places) == 2 else None, bundle)
     opened = Bundle.open(bundle_place(source))
     _tell(packing.pack(opened, places[-1], without_text_encoder=without_text_encoder), as_json=as_json)
