@@ -31,8 +31,8 @@ def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[st
         Images, and prompts; the only prompt is None for free viewing.
 
     Raises:
-        ImageError: a word before the last, or one that looks like the path of an image, does not
-            exist; or there is no image.
+        ImageError: a word before the last does not exist, unless it looks like the path of an image and
+            there are others; or there is no image.
     """
     images, prompts = list(words), list(texts)
     if (
@@ -42,8 +42,11 @@ def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[st
         and (len(images) > 1 or not prompts)
     ):
         prompts.append(images.pop())
+    there = [word for word in images if _exists(word)]
     for word in images:
         if not _exists(word):
+            if there and _names_file(word):
+                continue  # the others are used first, and this one is an error of its own
             hint = "" if _looks_like_image(word) else "; a text goes last, or after --text"
             if "://" in word:
                 hint = "; addresses go to salgan-edge webcam --source"
@@ -58,7 +61,7 @@ def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[st
 
 
 def expand_images(words: Sequence[str]) -> list[Path]:
-    """Files of images, folders (their images and videos in natural order, not deeper) and globs, each once.
+    """Paths of images, folders (their images and videos in natural order, not deeper) and globs, each once.
 
     Raises:
         ImageError: a folder without images.
@@ -80,7 +83,8 @@ def expand_images(words: Sequence[str]) -> list[Path]:
         elif path.exists():
             files.append(path)
         else:
-            files += _matches(word)
+            # A file that is missing stays in its place, and fails when it is its turn.
+            files += _matches(word) or [path]
     # The same file under two names is one image.
     first: dict[Path, Path] = {}
     for file in files:
@@ -108,6 +112,15 @@ def _matches(pattern: str) -> list[Path]:
 
 def _is_input(path: Path) -> bool:
     return (path.suffix.lower() in IMAGE_SUFFIXES or is_video(path)) and path.is_file()
+
+
+def _names_file(word: str) -> bool:
+    """Whether a word is the path of one image or video, there or not: no address, folder or pattern."""
+    return (
+        _looks_like_image(word)
+        and not word.endswith("/")
+        and not any(mark in word for mark in ("://", *"*?["))
+    )
 
 
 def _looks_like_image(word: str) -> bool:

@@ -50,9 +50,10 @@ def test_split_arguments(tmp_path, monkeypatch):
     # Too long for a file name, and an empty text, are texts.
     assert split_arguments(["a.jpg", "word " * 500], []) == (["a.jpg"], ["word " * 500])
     assert split_arguments(["a.jpg", ""], []) == (["a.jpg"], [""])
+    # A missing image among others fails when it is its turn.
+    assert split_arguments(["a.jpg", "c.jpg"], []) == (["a.jpg", "c.jpg"], [None])
+    assert split_arguments(["C.PNG", "a.jpg", "a man"], []) == (["C.PNG", "a.jpg"], ["a man"])
     for words in (
-        ["a.jpg", "c.jpg"],
-        ["a.jpg", "C.PNG"],
         ["no.jpg", "a man"],
         ["a man", "a.jpg"],
         ["no*.jpg"],
@@ -358,6 +359,21 @@ def commands():
             yield name, command
 
     return dict(walk(typer.main.get_command(cli.app), ""))
+
+
+def test_a_missing_image_among_several(run, tiny_bundle, photo_file):
+    code, out, err = run("predict", photo_file, "nope.jpg", "a cat", "-b", tiny_bundle)
+    assert code == 1
+    assert out == "photo_a-cat.png\n"
+    assert err.splitlines() == [
+        "error: nope.jpg does not exist: give the path of an image",
+        "error: 1 of 2 images could not be used; the others were written",
+    ]
+    # Words that are no path of an image are a text without quotation marks.
+    code, out, err = run("predict", photo_file, "a", "red", "ball", "-b", tiny_bundle)
+    assert (code, out) == (1, "")
+    assert "a does not exist" in err
+    assert "a text goes last" in err
 
 
 # Spellings of before
