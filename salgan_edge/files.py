@@ -35,9 +35,7 @@ def writing(path: Path) -> Iterator[Path]:
         temporary = path.parent / f".{path.stem[:_STEM]}-{secrets.token_hex(6)}{path.suffix}"
         temporary.open("xb").close()
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; choose another --output"
-        ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another place") from error
     try:
         yield temporary
         temporary.replace(path)

@@ -47,7 +47,9 @@ def split_arguments(words: Sequence[str], texts: Sequence[str]) -> tuple[list[st
         if not _exists(word):
             if there and _names_file(word):
                 continue  # the others are used first, and this one is an error of its own
-            hint = "" if _looks_like_image(word) else "; a text goes last, or after --text"
+            hint = (
+                "" if _looks_like_image(word) else "; a text goes last, in quotation marks, or after --text"
+            )
             if "://" in word:
                 hint = "; addresses go to salgan-edge webcam --source"
             raise ImageError(

@@ -322,6 +322,8 @@ class SaliencyPredictor:
             ImageError: an image cannot be read; the message says which.
             PromptError: texts are empty or do not fit the images.
         """
+        if isinstance(images, (str, bytes, os.PathLike)):
+            raise ImageError("one image was given: a list of images was expected, predict takes one")
         images = list(images)
         entries = self._entries(len(images), texts)
         texts_of = [_texts_of(entry) for entry in entries]

@@ -229,7 +229,7 @@ class SaliencyResult:
             write_image(path, self.overlay())
         else:
             raise OutputError(
-                f"cannot write {path}: {path.suffix or 'no suffix'} is unknown; use .png, .jpg or .npy"
+                f"cannot write {path}: {f'{path.suffix} is unknown' if path.suffix else 'it has no suffix'}; use .png, .jpg or .npy"
             )
 
     def save_map(self, path: str | os.PathLike[str]) -> None:

@@ -207,6 +207,12 @@ def test_texts_that_do_not_fit_the_images(predictor, texts, message):
         predictor.predict_batch([PHOTO, PHOTO], texts)
 
 
+@pytest.mark.parametrize("images", [str(PHOTO), PHOTO, b"content"], ids=["text", "path", "bytes"])
+def test_one_image_is_no_batch(predictor, images):
+    with pytest.raises(ImageError, match="a list of images was expected"):
+        predictor.predict_batch(images, "a cup")
+
+
 def test_a_bad_image_in_a_batch_is_named(predictor):
     with pytest.raises(ImageError, match=r"images\[1\]: the image given as bytes is not a readable image"):
         predictor.predict_batch([PHOTO, b"hello"], "a cup")

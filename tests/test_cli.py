@@ -373,7 +373,7 @@ def test_a_missing_image_among_several(run, tiny_bundle, photo_file):
     code, out, err = run("predict", photo_file, "a", "red", "ball", "-b", tiny_bundle)
     assert (code, out) == (1, "")
     assert "a does not exist" in err
-    assert "a text goes last" in err
+    assert "a text goes last, in quotation marks" in err
 
 
 # Spellings of before
@@ -443,3 +443,7 @@ def test_the_default_bundle_is_packed_where_none_is_named(run):
     assert default_bundle().name == "default"
     assert Bundle.open("x.salgan").manifest.bundle_id in out
     assert run("bundle", "pack", "a", "b", "c")[0] == 2
+    # A file of this name would be taken for the installed bundle.
+    code, _, err = run("bundle", "pack", "small")
+    assert code == 2
+    assert "small is a bundle" in err

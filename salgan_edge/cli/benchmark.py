@@ -56,7 +56,7 @@ def benchmark(
         ),
     ] = "vga,720p,1080p,4k",
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few runs: about 15 seconds in place of a minute or more.")
+        bool, typer.Option("--quick", help="Few runs: less than a minute in place of several.")
     ] = False,
     only: Annotated[
         list[str] | None,

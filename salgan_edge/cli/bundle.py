@@ -46,13 +46,13 @@ def pack(
     salgan-edge bundle pack my-bundle my-bundle.salgan
     """
     from salgan_edge import packing  # noqa: PLC0415
-    from salgan_edge.bundle import Bundle, bundle_place  # noqa: PLC0415
+    from salgan_edge.bundle import EMBEDDED, Bundle, bundle_place  # noqa: PLC0415
 
     if len(places) > 2:
         raise typer.BadParameter(f"{len(places)} places were given: a bundle and a file were expected")
-    if len(places) == 1 and places[0].is_dir():
+    if len(places) == 1 and (places[0].is_dir() or str(places[0]) in EMBEDDED):
         raise typer.BadParameter(
-            f"{places[0]} is a folder: name the file to write, such as x.salgan, after it"
+            f"{places[0]} is a bundle: name the file to write, such as x.salgan, after it"
         )
     source = one_bundle(places[0] if len(places) == 2 else None, bundle)
     opened = Bundle.open(bundle_place(source))
